@@ -1,0 +1,60 @@
+// Package wire turns bytes into messages and messages into bytes. It decides
+// nothing: no clock, no socket, no key of its own. Every limit is in limits.go
+// with its reason.
+//
+// # Datagrams
+//
+// All numbers are big endian. A datagram has from 64 to 1,216 bytes, always a
+// multiple of 64:
+//
+//	 0              16                                     n-16         n
+//	+----------------+-------------------------------------+------------+
+//	| door           | sealed plaintext                    | tag        |
+//	| one AES block  | AES-256-GCM, the door block is its  | 16 bytes   |
+//	|                | associated data                     |            |
+//	+----------------+-------------------------------------+------------+
+//
+// The door, once its block is decrypted with the receiver's door key:
+//
+//	 0      1                 7                12              16
+//	+------+-----------------+----------------+---------------+
+//	| type | hint: which     | counter        | check: zeros  |
+//	|      | traffic key     | 40 bits        |               |
+//	+------+-----------------+----------------+---------------+
+//
+// The plaintext:
+//
+//	 0        2                2+length                       end
+//	+--------+----------------+------------------------------+
+//	| length | payload        | zeros, fewer than 64         |
+//	+--------+----------------+------------------------------+
+//
+// The payload, by type:
+//
+//	gossip (1):  count | count x { length uint16 | evidence } | memberlist packet
+//	events (2):  { length uint16 | signed event } ...
+//	epochs (3):  { length uint16 | signed epoch statement | length uint16 | credential } ...
+//	records (4): { length uint16 | signed node record } ...
+//
+// # Streams
+//
+// A dialler first sends a 32-byte knock, and everything after it is TLS 1.3.
+// Inside TLS both sides speak in frames:
+//
+//	 0                8               16                              32
+//	+----------------+----------------+-------------------------------+
+//	| milliseconds   | random         | MAC, first 16 bytes           |
+//	+----------------+----------------+-------------------------------+
+//
+//	 0      1                 5               5+length
+//	+------+-----------------+---------------+
+//	| type | length uint32   | body          |
+//	+------+-----------------+---------------+
+//
+// # Rules
+//
+// There is one encoding of each message: whatever a Parse function accepts, the
+// matching Append function writes back byte for byte. What Parse functions
+// return may share memory with what they were given, unless they say otherwise.
+// Append functions add to dst and leave it as it was when they fail.
+package wire

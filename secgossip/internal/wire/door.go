@@ -1,0 +1,48 @@
+package wire
+
+import "encoding/binary"
+
+// PacketType says what the payload of a datagram is.
+type PacketType uint8
+
+// The packet types.
+const (
+	PacketGossip  PacketType = 1 // a memberlist packet, with the evidence for it
+	PacketEvents  PacketType = 2 // signed events
+	PacketEpochs  PacketType = 3 // signed epoch statements, each with its keeper's credential
+	PacketRecords PacketType = 4 // signed node records that did not fit beside a memberlist packet
+)
+
+// Known reports whether t is one of the packet types above.
+func (t PacketType) Known() bool { return t >= PacketGossip && t <= PacketRecords }
+
+// A Door is the first block of a datagram, decrypted: what a receiver must know
+// before it can open the rest.
+type Door struct {
+	Type    PacketType
+	Hint    [HintSize]byte // which traffic key sealed the rest
+	Counter uint64         // at most MaxCounter
+}
+
+// Put writes the door into block.
+func (d Door) Put(block *[DoorSize]byte) {
+	if d.Counter > MaxCounter {
+		panic("internal error: counter of more than 40 bits") // seal stops at 2^32
+	}
+	block[0] = byte(d.Type)
+	copy(block[1:7], d.Hint[:])
+	binary.BigEndian.PutUint64(block[7:15], d.Counter<<24)
+	block[15] = 0
+}
+
+// ParseDoor reads a decrypted block. It is false when the check bytes are not
+// zero or the type is unknown: what a stranger sends passes once in 2^38 times.
+func ParseDoor(block *[DoorSize]byte) (Door, bool) {
+	d := Door{
+		Type:    PacketType(block[0]),
+		Hint:    [HintSize]byte(block[1:7]),
+		Counter: binary.BigEndian.Uint64(block[4:12]) & MaxCounter,
+	}
+	check := binary.BigEndian.Uint32(block[12:16])
+	return d, check == 0 && d.Type.Known()
+}

@@ -1,0 +1,80 @@
+package wire
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/secgossip/secgossip/internal/cose"
+)
+
+// Purpose is what a stream was opened for.
+type Purpose uint8
+
+// The purposes.
+const (
+	PurposeGossip Purpose = 1 // memberlist's own stream follows
+	PurposeEpoch  Purpose = 2 // ask for epochs, or announce one
+)
+
+// A Hello is the first frame of either side of a stream: who speaks, and what it
+// knows, so that the other sends only what is missing.
+type Hello struct {
+	Purpose Purpose
+	Record  []byte   // the speaker's signed node record
+	Roster  [32]byte // digest of the roster it has
+	Highest uint64   // highest epoch whose install statement it has; 0 for none
+	Primary uint64   // the epoch it seals with; 0 for none
+}
+
+// helloBody is the CBOR map. It is not signed: it travels inside TLS.
+type helloBody struct {
+	Purpose uint8    `cbor:"1,keyasint"`
+	Record  []byte   `cbor:"2,keyasint"`
+	Roster  [32]byte `cbor:"3,keyasint"`
+	Highest uint64   `cbor:"4,keyasint"`
+	Primary uint64   `cbor:"5,keyasint"`
+}
+
+// Append appends the body of a FrameHello to dst.
+func (h Hello) Append(dst []byte) ([]byte, error) {
+	if err := h.check(); err != nil {
+		return dst, fmt.Errorf("hello: %w", err)
+	}
+	raw, err := cose.Marshal(helloBody{
+		Purpose: uint8(h.Purpose), Record: h.Record, Roster: h.Roster, Highest: h.Highest, Primary: h.Primary,
+	})
+	if err != nil {
+		return dst, fmt.Errorf("hello: %w", err)
+	}
+	return append(dst, raw...), nil
+}
+
+// ParseHello reads the body of a FrameHello. It keeps nothing of body. The
+// record in it is not parsed.
+func ParseHello(body []byte) (Hello, error) {
+	if len(body) > MaxHello {
+		return Hello{}, fmt.Errorf("hello: %d bytes: %w", len(body), ErrTooLarge)
+	}
+	var b helloBody
+	if err := cose.Unmarshal(body, &b); err != nil {
+		return Hello{}, fmt.Errorf("hello: %w", err)
+	}
+	h := Hello{Purpose: Purpose(b.Purpose), Record: b.Record, Roster: b.Roster, Highest: b.Highest, Primary: b.Primary}
+	if err := h.check(); err != nil {
+		return Hello{}, fmt.Errorf("hello: %w", err)
+	}
+	return h, nil
+}
+
+func (h Hello) check() error {
+	if h.Purpose != PurposeGossip && h.Purpose != PurposeEpoch {
+		return fmt.Errorf("unknown purpose %d", h.Purpose)
+	}
+	if len(h.Record) == 0 || len(h.Record) > MaxRecord {
+		return fmt.Errorf("a record of %d bytes, want 1 to %d", len(h.Record), MaxRecord)
+	}
+	if h.Primary > h.Highest {
+		return errors.New("seals with an epoch it does not know")
+	}
+	return nil
+}
