@@ -3,8 +3,11 @@ module github.com/secgossip/secgossip
 go 1.26.0
 
 require (
+	connectrpc.com/connect/v2 v2.0.2
 	github.com/fxamacker/cbor/v2 v2.10.0
 	github.com/veraison/go-cose v1.3.0
+	golang.org/x/time v0.16.0
+	google.golang.org/protobuf v1.36.12
 	pgregory.net/rapid v1.3.0
 )
 

@@ -1,0 +1,163 @@
+package rpc
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// serveBounded serves handler, without TLS so that a test can write by hand.
+func serveBounded(t *testing.T, handler http.Handler, body, stall time.Duration) (addr string) {
+	t.Helper()
+	server := &http.Server{Handler: bounded(handler, body, stall), Protocols: plain(true)}
+	listener := must(net.Listen("tcp", "127.0.0.1:0"))
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(listener) }()
+	t.Cleanup(func() { server.Close(); <-done })
+	return listener.Addr().String()
+}
+
+// plain is HTTP/2, and HTTP/1.1 if asked for, without TLS.
+func plain(http1 bool) *http.Protocols {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(http1)
+	protocols.SetUnencryptedHTTP2(true)
+	return protocols
+}
+
+func dialBounded(t *testing.T, handler http.Handler, body, stall time.Duration) net.Conn {
+	t.Helper()
+	conn := must(net.Dial("tcp", serveBounded(t, handler, body, stall)))
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// Threat N08: a caller that promises a body and does not send it.
+func TestABodyThatDoesNotComeIsNotWaitedFor(t *testing.T) {
+	result := make(chan error, 1)
+	conn := dialBounded(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, err := io.ReadAll(r.Body)
+		result <- err
+	}), 20*time.Millisecond, time.Minute)
+	io.WriteString(conn, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nonly this")
+	if err := <-result; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("got %v, want a deadline", err)
+	}
+}
+
+// The same when the handler refuses without reading: net/http reads the rest.
+func TestABodyThatNobodyReadsIsNotWaitedForEither(t *testing.T) {
+	conn := dialBounded(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusUnauthorized)
+	}), 20*time.Millisecond, time.Minute)
+	io.WriteString(conn, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nonly this")
+	if _, err := io.ReadAll(conn); err != nil { // ends when the server closes
+		t.Errorf("got %v, want an answer and the end", err)
+	}
+}
+
+// writeUntilError is a handler that fills whatever its reader has.
+func writeUntilError(result chan<- error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		for {
+			if _, err := w.Write(make([]byte, 64<<10)); err != nil {
+				result <- err
+				return
+			}
+			w.(http.Flusher).Flush()
+		}
+	})
+}
+
+func TestAReaderThatStopsIsNotWaitedFor(t *testing.T) {
+	result := make(chan error, 1)
+	conn := dialBounded(t, writeUntilError(result), time.Minute, 20*time.Millisecond)
+	io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	if err := <-result; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("got %v, want a deadline", err)
+	}
+}
+
+// By HTTP/2 the connection lives on: only this stream is at its window's end.
+func TestAStreamThatIsNotReadIsNotWaitedFor(t *testing.T) {
+	result := make(chan error, 1)
+	addr := serveBounded(t, writeUntilError(result), time.Minute, 20*time.Millisecond)
+	transport := &http.Transport{Protocols: plain(false)}
+	defer transport.CloseIdleConnections()
+	resp, err := (&http.Client{Transport: transport}).Get("http://" + addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if err := <-result; err == nil {
+		t.Error("the handler wrote on")
+	}
+}
+
+// deadlines is a response writer that only notes what it is told.
+type deadlines struct {
+	http.ResponseWriter
+	write []time.Time
+	read  []time.Time
+}
+
+func (d *deadlines) SetReadDeadline(at time.Time) error  { d.read = append(d.read, at); return nil }
+func (d *deadlines) SetWriteDeadline(at time.Time) error { d.write = append(d.write, at); return nil }
+func (d *deadlines) Write(p []byte) (int, error)         { return len(p), nil }
+func (d *deadlines) Flush()                              {}
+
+// A stream may be silent for days: between two messages there is no deadline.
+func TestAPauseBetweenMessagesIsNoStall(t *testing.T) {
+	d := &deadlines{}
+	w := &timedWriter{ResponseWriter: d, control: http.NewResponseController(d), stall: time.Minute}
+	for range 2 {
+		io.WriteString(w, "a message")
+		if last := d.write[len(d.write)-1]; last.IsZero() {
+			t.Error("a message is written without a deadline")
+		}
+		w.Flush()
+		if last := d.write[len(d.write)-1]; !last.IsZero() {
+			t.Errorf("after a message the deadline is %v, want none", last)
+		}
+	}
+}
+
+// Else the deadline of the body would end the stream that is its answer.
+func TestTheDeadlineOfABodyEndsWithIt(t *testing.T) {
+	d := &deadlines{}
+	r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader("a request"))
+	bounded(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if len(d.read) != 1 || d.read[0].IsZero() {
+			t.Errorf("before the body: deadlines %v, want one", d.read)
+		}
+		must(io.ReadAll(r.Body))
+		if last := d.read[len(d.read)-1]; !last.IsZero() {
+			t.Errorf("after the body: deadline %v, want none", last)
+		}
+	}), time.Minute, time.Minute).ServeHTTP(d, r)
+}
+
+func TestABodyOverTheLimitIsCutOff(t *testing.T) {
+	result := make(chan error, 1)
+	conn := dialBounded(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		n, err := io.Copy(io.Discard, r.Body)
+		if n > MaxRequest {
+			t.Errorf("%d bytes read, want at most %d", n, MaxRequest)
+		}
+		result <- err
+	}), time.Minute, time.Minute)
+	go func() {
+		io.WriteString(conn, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n")
+		conn.Write(make([]byte, 1000000))
+	}()
+	var tooLong *http.MaxBytesError
+	if err := <-result; !errors.As(err, &tooLong) {
+		t.Errorf("got %v, want a limit", err)
+	}
+}

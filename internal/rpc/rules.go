@@ -1,0 +1,20 @@
+package rpc
+
+import (
+	"github.com/secgossip/secgossip/api/secgossip/v1/secgossipv1connect"
+	"github.com/secgossip/secgossip/rpcauth"
+)
+
+// Rules says which verb each procedure asks for at the gate. A procedure without
+// a rule is refused to everybody.
+func Rules() map[string]rpcauth.Rule {
+	return map[string]rpcauth.Rule{
+		secgossipv1connect.AgentServiceFireEventProcedure:    {AnyOf: []rpcauth.Verb{rpcauth.FireEvent}, Mutates: true},
+		secgossipv1connect.AgentServiceListMembersProcedure:  {AnyOf: []rpcauth.Verb{rpcauth.MembersRead}},
+		secgossipv1connect.AgentServiceGetInfoProcedure:      {AnyOf: []rpcauth.Verb{rpcauth.MembersRead}},
+		secgossipv1connect.AgentServiceStreamEventsProcedure: {AnyOf: []rpcauth.Verb{rpcauth.Monitor}},
+		secgossipv1connect.AgentServiceLeaveProcedure:        {AnyOf: []rpcauth.Verb{rpcauth.NodeLeave}, Mutates: true},
+		secgossipv1connect.AgentServiceRotateKeysProcedure:   {AnyOf: []rpcauth.Verb{rpcauth.KeysRotate}, Mutates: true},
+		secgossipv1connect.AgentServiceListKeysProcedure:     {AnyOf: []rpcauth.Verb{rpcauth.KeysRead, rpcauth.KeysRotate}},
+	}
+}

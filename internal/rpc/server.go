@@ -1,0 +1,106 @@
+package rpc
+
+import (
+	"crypto/tls"
+	"io"
+	"log"
+	"net/http"
+	"time"
+)
+
+// MaxRequest is the longest request body in bytes. The largest request there is,
+// FireEvent in JSON, has 5.5 kB; the rest is room for requests to come.
+const MaxRequest = 64 << 10
+
+// How long a caller may keep us waiting, and how much it may make us hold.
+const (
+	headerTimeout = 5 * time.Second // TLS handshake and headers: N08
+	bodyTimeout   = 10 * time.Second
+	stallTimeout  = 30 * time.Second // for taking a response we have
+	idleTimeout   = 2 * time.Minute
+	maxHeader     = 16 << 10 // a token has 2 kB, the rest of ours a few hundred bytes
+	maxStreams    = 64       // calls at a time on one HTTP/2 connection
+)
+
+// NewServer returns a server for handler over TLS: HTTP/2, and HTTP/1.1 for the
+// simplest clients. config comes from pki.Trust.ServerTLS. Start it with
+// ServeTLS(listener, "", "").
+func NewServer(config *tls.Config, handler http.Handler) *http.Server {
+	config = config.Clone()
+	config.NextProtos = []string{"h2", "http/1.1"}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	return &http.Server{
+		Handler:           bounded(handler, bodyTimeout, stallTimeout),
+		TLSConfig:         config,
+		Protocols:         protocols,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: maxStreams,
+			SendPingTimeout:      stallTimeout,
+			PingTimeout:          bodyTimeout,
+			WriteByteTimeout:     stallTimeout,
+		},
+		// net/http has a line for every failed handshake and every broken
+		// request. Strangers cause those and must not cause log lines. Panics
+		// in procedures are logged before they get here.
+		ErrorLog: log.New(io.Discard, "", 0),
+	}
+}
+
+// bounded gives every request body a size and an end, and every write a time by
+// which the caller must have taken it. It stands before the gate: what it holds
+// back may come from anybody with a certificate. A server stream may last for
+// days, so there is no timeout for a call as a whole.
+func bounded(next http.Handler, body, stall time.Duration) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		control := http.NewResponseController(w)
+		if r.Body != nil && r.Body != http.NoBody {
+			// Errors: both protocols of our server have deadlines.
+			_ = control.SetReadDeadline(time.Now().Add(body))
+			r.Body = &timedBody{ReadCloser: http.MaxBytesReader(w, r.Body, MaxRequest), control: control}
+		}
+		next.ServeHTTP(&timedWriter{ResponseWriter: w, control: control, stall: stall}, r)
+	})
+}
+
+// timedBody lifts the read deadline once the body was read: what follows on the
+// connection has its own.
+type timedBody struct {
+	io.ReadCloser
+	control *http.ResponseController
+}
+
+func (b *timedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil {
+		_ = b.control.SetReadDeadline(time.Time{})
+	}
+	return n, err
+}
+
+// timedWriter has a deadline for each piece of the response and none between
+// them. A client that stops reading must not hold a procedure for ever.
+type timedWriter struct {
+	http.ResponseWriter
+	control *http.ResponseController
+	stall   time.Duration
+}
+
+func (w *timedWriter) Write(p []byte) (int, error) {
+	_ = w.control.SetWriteDeadline(time.Now().Add(w.stall))
+	return w.ResponseWriter.Write(p)
+}
+
+// Flush ends a piece. Connect calls it after each message of a stream.
+func (w *timedWriter) Flush() {
+	_ = w.control.SetWriteDeadline(time.Now().Add(w.stall))
+	_ = w.control.Flush() // the next Write says what is wrong
+	_ = w.control.SetWriteDeadline(time.Time{})
+}
+
+// Unwrap is for http.ResponseController.
+func (w *timedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -1,0 +1,418 @@
+package rpcauth
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/secgossip/secgossip/internal/cose"
+	"github.com/secgossip/secgossip/pki"
+)
+
+func TestSignedEventVerifies(t *testing.T) {
+	c := newCluster(t, "prod")
+	token := c.token(t, "ops", "event:deploy-*")
+	raw, err := SignEvent(testKey("ops"), token, EventRequest{
+		Cluster: c.trust.Cluster(), Name: "deploy-web", Payload: []byte("v2"), Nodes: []string{"web-2", "web-1", "web-2"},
+		LTime: 41, Life: time.Minute, Coalesce: true,
+	}, start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	event, err := NewVerifier(c.trust).VerifyEvent(raw, start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if event.Name != "deploy-web" || string(event.Payload) != "v2" || event.LTime != 41 || !event.Coalesce {
+		t.Errorf("got %+v", event)
+	}
+	if !slices.Equal(event.Nodes, []string{"web-1", "web-2"}) || !event.For("web-1") || event.For("web-3") {
+		t.Errorf("for %q; For(web-1) %v, For(web-3) %v", event.Nodes, event.For("web-1"), event.For("web-3"))
+	}
+	if !event.Issued.Equal(start) || !event.Expires.Equal(start.Add(time.Minute)) {
+		t.Errorf("issued %v, expires %v", event.Issued, event.Expires)
+	}
+	if event.Token.Subject != "ops" || len(event.IDText()) != 32 {
+		t.Errorf("from %q, id %q", event.Token.Subject, event.IDText())
+	}
+}
+
+func TestEventWithoutTargetsIsForEveryNode(t *testing.T) {
+	c := newCluster(t, "prod")
+	raw, err := SignEvent(testKey("ops"), c.token(t, "ops", "admin"), EventRequest{Cluster: c.trust.Cluster(), Name: "a"}, start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	event, err := NewVerifier(c.trust).VerifyEvent(raw, start)
+	if err != nil || !event.For("anyone") || event.Payload != nil || event.Coalesce {
+		t.Fatalf("got %+v, %v", event, err)
+	}
+	if !event.Expires.Equal(start.Add(DefaultEventLife)) {
+		t.Errorf("expires %v, want %v after %v", event.Expires, DefaultEventLife, start)
+	}
+}
+
+func TestTheLargestEventFits(t *testing.T) {
+	c := newCluster(t, "prod")
+	var grants []Grant
+	for i := range 18 {
+		grants = append(grants, Grant(fmt.Sprintf("event:%s%02d", strings.Repeat("x", 62), i)))
+	}
+	token := c.token(t, "ops", grants...)
+	req := EventRequest{Cluster: c.trust.Cluster(), Name: strings.TrimPrefix(string(grants[0]), "event:"), Payload: make([]byte, MaxEventPayload)}
+	for i := range 25 {
+		req.Nodes = append(req.Nodes, fmt.Sprintf("%s-%02d", strings.Repeat("n", 60), i))
+	}
+	raw, err := SignEvent(testKey("ops"), token, req, start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := NewVerifier(c.trust).VerifyEvent(raw, start); err != nil {
+		t.Errorf("an event of %d bytes: %v", len(raw), err)
+	}
+}
+
+// Threats K03 and C04: only the client that the token is bound to can fire.
+func TestEventSignedByAnyOtherKeyIsRefused(t *testing.T) {
+	c, other := newCluster(t, "prod"), newCluster(t, "staging")
+	v := NewVerifier(c.trust)
+	token := c.token(t, "ops", "event:deploy")
+	payload := must(cose.Parse(c.event(t, "ops", token, "deploy"))).Payload
+	sign := func(key ed25519.PrivateKey, label string, cluster pki.ClusterID) []byte {
+		return must(cose.Sign(key, cose.Context(label, cluster), payload))
+	}
+	id := c.trust.Cluster()
+	if _, err := v.VerifyEvent(sign(testKey("ops"), eventLabel, id), start); err != nil {
+		t.Fatalf("signed as SignEvent does: %v", err)
+	}
+	foreign := other.token(t, "ops", "event:deploy")
+	selfMade := must(cose.Sign(testKey("ops"), cose.Context(tokenLabel, id), must(cose.Parse(token)).Payload))
+	for _, test := range []struct {
+		name string
+		raw  []byte
+		want error
+	}{
+		{"another client's key", sign(testKey("dev"), eventLabel, id), ErrSignature},
+		{"a node's key", sign(testKey("node-1"), eventLabel, id), ErrSignature},
+		{"the root's key", sign(testKey("root of prod"), eventLabel, id), ErrSignature},
+		{"signed for another cluster", sign(testKey("ops"), eventLabel, other.trust.Cluster()), ErrSignature},
+		{"signed for another purpose", sign(testKey("ops"), tokenLabel, id), ErrSignature},
+		{"with another cluster's token", c.event(t, "ops", foreign, "deploy"), ErrUnknownSigner},
+		{"with a token the client signed", c.event(t, "ops", selfMade, "deploy"), ErrUnknownSigner},
+		{"another cluster's event", other.event(t, "ops", foreign, "deploy"), ErrUnknownSigner},
+		{"a token where an event belongs", token, ErrMalformed},
+		{"nothing", nil, ErrMalformed},
+	} {
+		event, err := v.VerifyEvent(test.raw, start)
+		wantError(t, test.name, err, test.want)
+		if event != nil {
+			t.Errorf("%s: an event came back with the error", test.name)
+		}
+	}
+}
+
+func TestEventOutsideTheGrantIsRefusedByName(t *testing.T) {
+	c := newCluster(t, "prod")
+	v := NewVerifier(c.trust)
+	for _, grant := range everyNeed {
+		_, err := v.VerifyEvent(c.event(t, "ops", c.token(t, "ops", grant), "deploy"), start)
+		if grant == "event:deploy" || grant == "admin" {
+			if err != nil {
+				t.Errorf("with %q: %v", grant, err)
+			}
+			continue
+		}
+		var refused *GrantError
+		if !errors.As(err, &refused) || !errors.Is(err, ErrGrant) {
+			t.Errorf("with %q: got error %v, want ErrGrant", grant, err)
+			continue
+		}
+		if refused.Subject != "ops" || !slices.Equal(refused.Need, []Grant{"event:deploy"}) || !slices.Equal(refused.Have, []Grant{grant}) {
+			t.Errorf("with %q: the error says %+v", grant, refused)
+		}
+	}
+	_, err := v.VerifyEvent(c.event(t, "ops", c.token(t, "ops", "event:deploy-*", "query:deploy"), "deploy"), start)
+	wantError(t, "a glob beside it and a query", err, ErrGrant)
+}
+
+func TestEventIsGoodInItsTime(t *testing.T) {
+	c := newCluster(t, "prod")
+	v := NewVerifier(c.trust)
+	issued := start.Add(time.Hour)
+	raw, err := SignEvent(testKey("ops"), c.token(t, "ops", "admin"), EventRequest{Cluster: c.trust.Cluster(), Name: "a", Life: time.Minute}, issued)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name string
+		at   time.Time
+		want error
+	}{
+		{"by a clock far behind", issued.Add(-pki.Tolerance - time.Millisecond), ErrNotYetValid},
+		{"by a clock behind", issued.Add(-pki.Tolerance), nil},
+		{"at once", issued, nil},
+		{"in its last millisecond", issued.Add(time.Minute - time.Millisecond), nil},
+		{"at its end", issued.Add(time.Minute), ErrExpired},
+		{"a day later", issued.Add(24 * time.Hour), ErrExpired},
+	} {
+		_, err := v.VerifyEvent(raw, test.at)
+		wantError(t, test.name, err, test.want)
+	}
+}
+
+func TestEventWithAnExpiredTokenIsRefused(t *testing.T) {
+	c := newCluster(t, "prod")
+	v := NewVerifier(c.trust)
+	minted := start.Add(24 * time.Hour)
+	_, token, err := Mint(c.root, TokenRequest{Subject: "ops", Key: public(testKey("ops")), Grants: []Grant{"admin"}}, minted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name string
+		at   time.Time
+		want error
+	}{
+		{"while the token is good", minted.Add(pki.ClientLife), nil},
+		{"after it", minted.Add(pki.ClientLife + time.Hour), ErrExpired},
+		{"before it", minted.Add(-time.Hour), ErrNotYetValid},
+	} {
+		raw, err := SignEvent(testKey("ops"), token, EventRequest{Cluster: c.trust.Cluster(), Name: "a"}, test.at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = v.VerifyEvent(raw, test.at)
+		wantError(t, test.name, err, test.want)
+	}
+}
+
+func TestSignEventRefusesWhatNodesWould(t *testing.T) {
+	c := newCluster(t, "prod")
+	token := c.token(t, "ops", "admin")
+	var nodes []string
+	for i := range MaxEventNodes + 1 {
+		nodes = append(nodes, fmt.Sprintf("node-%d", i))
+	}
+	var long []string
+	for i := range MaxEventNodes {
+		long = append(long, fmt.Sprintf("%s-%02d", strings.Repeat("n", 60), i))
+	}
+	for name, req := range map[string]EventRequest{
+		"no name":            {},
+		"a reserved name":    {Name: "_internal"},
+		"a glob for a name":  {Name: "deploy*"},
+		"513 bytes":          {Name: "a", Payload: make([]byte, MaxEventPayload+1)},
+		"a bad node name":    {Name: "a", Nodes: []string{"Web 1"}},
+		"65 nodes":           {Name: "a", Nodes: nodes},
+		"over 4 kB of nodes": {Name: "a", Nodes: long},
+		"over an hour":       {Name: "a", Life: MaxEventLife + time.Millisecond},
+		"a negative life":    {Name: "a", Life: -time.Second},
+		"no millisecond":     {Name: "a", Life: time.Microsecond},
+	} {
+		req.Cluster = c.trust.Cluster()
+		if raw, err := SignEvent(testKey("ops"), token, req, start); err == nil {
+			t.Errorf("%s: signed %d bytes", name, len(raw))
+		}
+	}
+	if _, err := SignEvent(testKey("dev"), token, EventRequest{Name: "a"}, start); err == nil {
+		t.Error("with another client's token: signed")
+	}
+	if _, err := SignEvent(testKey("ops"), token[1:], EventRequest{Name: "a"}, start); err == nil {
+		t.Error("with half a token: signed")
+	}
+}
+
+// Bodies that the client really signed but SignEvent would never write.
+func TestSignedBodiesOutsideTheProfileAreRefused(t *testing.T) {
+	c := newCluster(t, "prod")
+	v := NewVerifier(c.trust)
+	ms := uint64(start.UnixMilli())
+	token := c.token(t, "ops", "admin")
+	good := func() eventBody {
+		return eventBody{ID: make([]byte, 16), Name: "a", Issued: ms, Expires: ms + 1000, Token: token}
+	}
+	verify := func(payload []byte) error {
+		_, err := v.VerifyEvent(must(cose.Sign(testKey("ops"), cose.Context(eventLabel, c.trust.Cluster()), payload)), start)
+		return err
+	}
+	if err := verify(must(cose.Marshal(good()))); err != nil {
+		t.Fatalf("the good one: %v", err)
+	}
+	for name, change := range map[string]func(*eventBody){
+		"no id":              func(b *eventBody) { b.ID = nil },
+		"an id of 15 bytes":  func(b *eventBody) { b.ID = b.ID[1:] },
+		"an id of 17 bytes":  func(b *eventBody) { b.ID = make([]byte, 17) },
+		"no name":            func(b *eventBody) { b.Name = "" },
+		"a reserved name":    func(b *eventBody) { b.Name = "_a" },
+		"65 bytes of name":   func(b *eventBody) { b.Name = strings.Repeat("a", 65) },
+		"513 bytes":          func(b *eventBody) { b.Payload = make([]byte, 513) },
+		"a node twice":       func(b *eventBody) { b.Nodes = []string{"a", "a"} },
+		"nodes out of order": func(b *eventBody) { b.Nodes = []string{"b", "a"} },
+		"a bad node name":    func(b *eventBody) { b.Nodes = []string{"A"} },
+		"4 kB of nodes": func(b *eventBody) {
+			for i := range MaxEventNodes {
+				b.Nodes = append(b.Nodes, fmt.Sprintf("%02d%s", i, strings.Repeat("n", 60)))
+			}
+		},
+		"over before":       func(b *eventBody) { b.Expires = b.Issued },
+		"backwards":         func(b *eventBody) { b.Issued, b.Expires = b.Expires, b.Issued },
+		"for over an hour":  func(b *eventBody) { b.Expires = b.Issued + 3_600_001 },
+		"for ever":          func(b *eventBody) { b.Expires = 1<<64 - 1 },
+		"in the year 10000": func(b *eventBody) { b.Issued, b.Expires = maxMillis, maxMillis+1 },
+		"no token":          func(b *eventBody) { b.Token = nil },
+		"an empty token":    func(b *eventBody) { b.Token = []byte{} },
+		"half a token":      func(b *eventBody) { b.Token = token[:len(token)/2] },
+		"a token and more":  func(b *eventBody) { b.Token = append(bytes.Clone(token), 0) },
+	} {
+		bad := good()
+		change(&bad)
+		wantError(t, name, verify(must(cose.Marshal(bad))), ErrMalformed)
+	}
+	wantError(t, "a field that is not ours", verify(must(cose.Marshal(map[int]any{1: make([]byte, 16), 2: "a", 6: ms, 7: ms + 1000, 9: token, 10: "x"}))), ErrMalformed)
+	wantError(t, "a false that should be absent", verify(must(cose.Marshal(map[int]any{1: make([]byte, 16), 2: "a", 6: ms, 7: ms + 1000, 8: false, 9: token}))), ErrMalformed)
+	wantError(t, "an empty payload that should be absent", verify(must(cose.Marshal(map[int]any{1: make([]byte, 16), 2: "a", 3: []byte{}, 6: ms, 7: ms + 1000, 9: token}))), ErrMalformed)
+}
+
+func TestEventNames(t *testing.T) {
+	for _, name := range []string{"a", "A", "7", "deploy", "Deploy_v2", "db.failover-1", "a_", "x..y", strings.Repeat("a", MaxEventName)} {
+		if err := CheckEventName(name); err != nil {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	for _, name := range []string{
+		"", "_a", "_", ".a", "-a", "..", "a b", "a\tb", "a\n", "a\x00", "a\x7f", "a/b", "../a", "a:b", "a,b", "a=b", "a*", "?", "$(id)", "a;b",
+		"déploy", "de\u0301ploy", "dерloy", "\u202eyolped", "a\u200bb", "\u2028", "\ufeffa", "a\xff", "\xed\xa0\x80", strings.Repeat("a", MaxEventName+1),
+	} {
+		if err := CheckEventName(name); err == nil {
+			t.Errorf("%q: accepted", name)
+		}
+	}
+}
+
+func TestEveryFlippedBitOfAnEventIsRefused(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, "prod")
+	v := NewVerifier(c.trust)
+	raw := c.event(t, "ops", c.token(t, "ops", "event:deploy", "event:deplox"), "deploy")
+	if _, err := v.VerifyEvent(raw, start); err != nil {
+		t.Fatal(err)
+	}
+	for i := range len(raw) * 8 {
+		bad := bytes.Clone(raw)
+		bad[i/8] ^= 1 << (i % 8)
+		if _, err := v.VerifyEvent(bad, start); err == nil {
+			t.Errorf("bit %d flipped: accepted", i)
+		}
+	}
+}
+
+func TestEveryTruncationAndExtensionOfAnEventIsRefused(t *testing.T) {
+	c := newCluster(t, "prod")
+	v := NewVerifier(c.trust)
+	raw := c.event(t, "ops", c.token(t, "ops", "admin"), "deploy")
+	for n := range raw {
+		_, err := v.VerifyEvent(raw[:n], start)
+		wantError(t, "cut short", err, ErrMalformed)
+	}
+	for _, tail := range [][]byte{{0}, raw, make([]byte, MaxEventSize)} {
+		_, err := v.VerifyEvent(append(bytes.Clone(raw), tail...), start)
+		wantError(t, "with a tail", err, ErrMalformed)
+	}
+}
+
+func TestABurstOfEventsCostsOneSignatureCheckEach(t *testing.T) {
+	c := newCluster(t, "prod")
+	v := NewVerifier(c.trust)
+	token := c.token(t, "ops", "admin")
+	for range 50 {
+		if _, err := v.VerifyEvent(c.event(t, "ops", token, "deploy"), start); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := v.checks.Load(); got != 51 {
+		t.Errorf("50 events with one token: %d signature checks, want 51", got)
+	}
+}
+
+func TestARememberedTokenIsStillJudgedAnew(t *testing.T) {
+	c := newCluster(t, "prod")
+	issuer := c.issuer(t, "keeper-1")
+	v := NewVerifier(c.trust)
+	late := start.Add(pki.IssuerLife - 2*time.Hour)
+	_, token, err := Mint(issuer, TokenRequest{Subject: "ops", Key: public(testKey("ops")), Grants: []Grant{"admin"}}, late)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fire := func(at time.Time) error {
+		raw, err := SignEvent(testKey("ops"), token, EventRequest{Cluster: c.trust.Cluster(), Name: "a"}, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = v.VerifyEvent(raw, at)
+		return err
+	}
+	if err := fire(late); err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, "after its issuer's end", fire(start.Add(pki.IssuerLife+time.Hour)), ErrUnknownSigner)
+
+	other := c.token(t, "ops", "admin")
+	if err := fire(late); err != nil {
+		t.Fatal(err)
+	}
+	token = other
+	wantError(t, "after its own end", fire(start.Add(pki.ClientLife+time.Hour)), ErrExpired)
+}
+
+func TestRememberedTokensAreBounded(t *testing.T) {
+	g := generations[int, string]{limit: 4}
+	for i := range 1000 {
+		g.put(i, "x")
+		if got := len(g.young) + len(g.old); got > 8 {
+			t.Fatalf("%d entries after %d, want at most 8", got, i)
+		}
+	}
+	if _, ok := g.get(999); !ok {
+		t.Error("the last one is forgotten")
+	}
+	if _, ok := g.get(0); ok {
+		t.Error("the first one is remembered")
+	}
+	for i := range 1000 { // one that is asked for stays
+		g.put(2000+i, "x")
+		if _, ok := g.get(999); !ok {
+			t.Fatalf("forgotten after %d others though asked for each time", i)
+		}
+	}
+	g.remove(999)
+	if _, ok := g.get(999); ok {
+		t.Error("removed and still there")
+	}
+}
+
+// What parseEvent accepts has one encoding.
+func FuzzEventHasOneEncoding(f *testing.F) {
+	c := newCluster(f, "prod")
+	token := c.token(f, "ops", "admin")
+	raw := c.event(f, "ops", token, "deploy")
+	f.Add(raw)
+	f.Add(raw[:len(raw)-1])
+	f.Add(token)
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		m, body, err := parseEvent(raw)
+		if err != nil {
+			return
+		}
+		if again := must(cose.Marshal(body)); !bytes.Equal(again, m.Payload) {
+			t.Errorf("second encoding accepted: %x", raw)
+		}
+		if CheckEventName(body.Name) != nil || len(body.Payload) > MaxEventPayload || body.Expires-body.Issued > 3_600_000 {
+			t.Errorf("accepted beyond the limits: %+v", body)
+		}
+	})
+}
