@@ -1,0 +1,174 @@
+package handler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// confinement is how all handlers of a Runner are run.
+type confinement struct {
+	account     account
+	agentUID    int
+	writable    []string
+	private     []string // without symlinks
+	scratchRoot string
+	timeout     time.Duration
+	minLandlock int
+	canDropAll  bool // the agent can have the bounding set emptied
+	logger      *slog.Logger
+}
+
+// newConfinement checks the settings and every program. It joins all problems.
+func newConfinement(config Config) (*confinement, error) {
+	c := &confinement{
+		agentUID:    os.Geteuid(),
+		writable:    config.Settings.Writable,
+		scratchRoot: config.ScratchRoot,
+		timeout:     config.Settings.Timeout,
+		logger:      config.Logger,
+	}
+	var problems []error
+	report := func(err error) {
+		if err != nil {
+			problems = append(problems, err)
+		}
+	}
+	groups, err := os.Getgroups()
+	report(err)
+	c.account, err = chooseAccount(config.Settings.User, os.Geteuid(), os.Getegid(), groups)
+	report(err)
+	c.canDropAll, err = holdsCapability(unix.CAP_SETPCAP)
+	report(err)
+	c.minLandlock, err = requiredLandlock(config.Settings.Sandbox)
+	report(err)
+	report(c.checkScratchRoot())
+	for _, path := range config.Private {
+		physical, err := filepath.EvalSymlinks(path)
+		if err != nil {
+			err = fmt.Errorf("private directory: %w", err)
+		}
+		report(err)
+		c.private = append(c.private, physical)
+	}
+	for _, path := range c.writable {
+		report(c.checkWritable(path))
+	}
+	for _, spec := range config.Specs {
+		report(c.checkHandler(spec))
+	}
+	return c, errors.Join(problems...)
+}
+
+func (c *confinement) checkScratchRoot() error {
+	found, err := walk(c.scratchRoot, c.agentUID)
+	if err != nil {
+		return fmt.Errorf("scratch directory: %w", err)
+	}
+	unix.Close(found.fd)
+	if found.stat.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return fmt.Errorf("scratch directory %q is not a directory", c.scratchRoot)
+	}
+	c.scratchRoot = found.path
+	return nil
+}
+
+// checkWritable looks at a path that handlers may write to. Whether they can
+// write there as the user they are, the rehearsal finds out.
+func (c *confinement) checkWritable(path string) error {
+	fd, err := openWritable(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("writable path %q does not exist; fix: make it a file (touch) or a directory (mkdir) that belongs to the handler user", path)
+	case errors.Is(err, unix.ELOOP):
+		physical, err := filepath.EvalSymlinks(path)
+		if err != nil {
+			physical = "the path without symlinks"
+		}
+		return fmt.Errorf("writable path %q goes through a symlink, whose owner could lead it elsewhere; fix: name %s", path, physical)
+	case err != nil:
+		return fmt.Errorf("writable path: %w", err)
+	}
+	defer unix.Close(fd)
+	var stat unix.Stat_t
+	if err := unix.Fstat(fd, &stat); err != nil {
+		return fmt.Errorf("writable path %q: %w", path, err)
+	}
+	if kind := stat.Mode & unix.S_IFMT; kind != unix.S_IFREG && kind != unix.S_IFDIR {
+		return fmt.Errorf("writable path %q is neither a regular file nor a directory", path)
+	}
+	for _, private := range c.private {
+		if within(path, private) || within(private, path) {
+			return fmt.Errorf("writable path %q overlaps %q, which belongs to the agent alone", path, private)
+		}
+	}
+	return nil
+}
+
+func (c *confinement) checkHandler(spec Spec) error {
+	p, err := openProgram(spec.Program, c.agentUID)
+	if err != nil {
+		return fmt.Errorf("handler %q: %w", spec, err)
+	}
+	defer p.close()
+	for _, path := range c.writable {
+		if within(p.path, path) {
+			return fmt.Errorf("handler %q: its program lies in the writable path %q: a handler could rewrite it", spec, path)
+		}
+	}
+	return nil
+}
+
+// rehearsalTime is for one handler. It has nothing to do with how long a run
+// may take.
+const rehearsalTime = 10 * time.Second
+
+// rehearse does for each handler what a run does, up to executing the program.
+// It joins all problems. It makes sense only when newConfinement found none:
+// one wrong setting would make every rehearsal fail.
+func (c *confinement) rehearse(specs []Spec) error {
+	var problems []error
+	for _, spec := range specs {
+		ctx, cancel := context.WithTimeout(context.Background(), rehearsalTime)
+		result := c.checkAndRun(ctx, spec.Program, Event{Kind: KindMemberJoin}, true)
+		cancel()
+		if result.Err != nil {
+			problems = append(problems, fmt.Errorf("handler %q: %w", spec, result.Err))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// openWritable opens a writable path without following a symlink anywhere in
+// it. Threat L07: in a directory that others may write to, a link could be
+// planted where the granted file was.
+func openWritable(path string) (fd int, err error) {
+	fd, err = unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_NO_SYMLINKS,
+	})
+	if err != nil {
+		return -1, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	return fd, nil
+}
+
+// within reports whether path is dir or lies below it. Both are absolute.
+func within(path, dir string) bool {
+	path, dir = filepath.Clean(path), filepath.Clean(dir)
+	return path == dir || dir == "/" || strings.HasPrefix(path, dir+"/")
+}
+
+// containsAny reports whether any of paths lies within dir.
+func containsAny(dir string, paths []string) bool {
+	return slices.ContainsFunc(paths, func(path string) bool { return within(path, dir) })
+}

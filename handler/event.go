@@ -1,0 +1,65 @@
+package handler
+
+import "net/netip"
+
+// Kind says what happened, in Serf's words.
+type Kind string
+
+// The kinds of events a handler can be run for.
+const (
+	KindUser         Kind = "user"
+	KindQuery        Kind = "query"
+	KindMemberJoin   Kind = "member-join"
+	KindMemberLeave  Kind = "member-leave"
+	KindMemberFailed Kind = "member-failed"
+	KindMemberUpdate Kind = "member-update"
+	KindMemberReap   Kind = "member-reap"
+)
+
+// known reports whether k is one of the kinds above. Kinds are compared as
+// Serf compares them: exactly, case included.
+func (k Kind) known() bool {
+	switch k {
+	case KindUser, KindQuery, KindMemberJoin, KindMemberLeave,
+		KindMemberFailed, KindMemberUpdate, KindMemberReap:
+		return true
+	}
+	return false
+}
+
+// named reports whether events of kind k carry a name, a payload and a sender.
+func (k Kind) named() bool { return k == KindUser || k == KindQuery }
+
+// Event is what a handler is told. Whoever hands it to Dispatch has already
+// verified it and must not change anything it points to afterwards: several
+// handlers read it at their own time.
+type Event struct {
+	Kind Kind
+
+	// Name, LTime and Payload belong to user events and queries.
+	Name    string
+	LTime   uint64
+	Payload []byte
+
+	// Principal is who signed the event, EventID its id in hex, Origin the
+	// node at which it entered the cluster. User events and queries only.
+	Principal string
+	EventID   string
+	Origin    string
+
+	// Members are whom a member event is about.
+	Members []Member
+
+	// SelfName and SelfTags describe the node this runs on, at the time of
+	// the event: tags can change while the agent runs.
+	SelfName string
+	SelfTags map[string]string
+}
+
+// Member is one line of a member event.
+type Member struct {
+	Name string
+	Addr netip.Addr // without a port, as in Serf
+	Role string
+	Tags map[string]string
+}

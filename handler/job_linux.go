@@ -1,0 +1,107 @@
+package handler
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// shimName is what the agent's executable is called when it is to be the shim.
+const shimName = "secgossip-handler-shim"
+
+// The shim's descriptors beside 0 to 2, all of which close when the program is
+// executed.
+const (
+	settingsFD = 3 // a job as JSON
+	statusFD   = 4 // what became of it, see parseStatus
+	programFD  = 5 // what is executed: the program or its interpreter
+	scriptFD   = 6 // rehearsals of scripts only: the script
+)
+
+// job is everything the shim is told. It travels in an unnamed file that only
+// the two can reach: arguments and environment are for everybody to read.
+type job struct {
+	Program string // as configured, for messages
+
+	Argv []string
+	Env  []string
+	Work string // working directory; handlers may write there
+
+	Readable []string // what may be read although it lies in Private
+	Writable []string
+	Private  []string
+
+	UID, GID      int
+	Groups        []int
+	Switched      bool // the shim was started as another user
+	EmptyBounding bool // the shim can and must empty the bounding set
+	MinLandlock   int
+	CPUSeconds    uint64
+	Parent        int // process id of the agent
+	Rehearsal     bool
+	Script        bool // scriptFD is there
+}
+
+func (c *confinement) newJob(program string, dir *scratch, argv, env []string) *job {
+	return &job{
+		Program: program,
+		Argv:    argv, Env: env, Work: dir.work,
+		Readable: []string{dir.program}, Writable: c.writable, Private: c.private,
+		UID: c.account.uid, GID: c.account.gid, Groups: c.account.groups, Switched: c.account.switched,
+		EmptyBounding: c.account.switched && c.canDropAll,
+		MinLandlock:   c.minLandlock,
+		CPUSeconds:    uint64((c.timeout + time.Second - 1) / time.Second),
+		Parent:        os.Getpid(),
+	}
+}
+
+// file writes the job where the shim can read it. A file, unlike a pipe, takes
+// any amount without anybody reading at the other end.
+func (j *job) file() (*os.File, error) {
+	text, err := json.Marshal(j)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := unix.MemfdCreate("job", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("memfd_create: %w", err)
+	}
+	file := os.NewFile(uintptr(fd), "job")
+	if _, err = file.Write(text); err == nil {
+		_, err = file.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	return file, nil
+}
+
+func readJob(from io.Reader) (*job, error) {
+	var j job
+	decoder := json.NewDecoder(from)
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&j); err != nil {
+		return nil, fmt.Errorf("reading the job: %w", err)
+	}
+	return &j, nil
+}
+
+// What the shim writes to the status pipe: readyMark right before it executes
+// the program, then nothing if that worked, because the pipe closes. If
+// anything fails it writes what, with or without the mark before it. Only the
+// shim ever holds the pipe, so this is not the handler's word.
+const (
+	readyMark = "ready\n"
+	maxStatus = 4 << 10
+)
+
+func parseStatus(status string) (ready bool, problem string) {
+	problem, ready = strings.CutPrefix(status, readyMark)
+	return ready, problem
+}

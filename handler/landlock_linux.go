@@ -1,0 +1,140 @@
+package handler
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/landlock-lsm/go-landlock/landlock"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// neededLandlock is the Landlock ABI that Strict asks for. Before 3
+	// (Linux 6.2) a confined process could still truncate every file its
+	// user may write to.
+	neededLandlock = 3
+	// signalLandlock (Linux 6.12) also keeps signals and abstract sockets
+	// from reaching anything outside.
+	signalLandlock = 6
+)
+
+// landlockABI is what the kernel offers, 0 for nothing.
+func landlockABI() int {
+	version, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
+	if errno != 0 {
+		return 0
+	}
+	return int(version)
+}
+
+// requiredLandlock is the ABI below which no run may start.
+func requiredLandlock(sandbox Sandbox) (int, error) {
+	if sandbox == Reduced {
+		return 0, nil
+	}
+	if abi := landlockABI(); abi < neededLandlock {
+		return 0, fmt.Errorf("this kernel cannot confine handlers: it has Landlock ABI %d and %d is needed; "+
+			"fix: Linux 6.2 or later with landlock in its lsm= boot parameter, or sandbox: reduced", abi, neededLandlock)
+	}
+	return neededLandlock, nil
+}
+
+// restrictFiles lets the program read and execute what its user may, except in
+// private directories, and write only where it was granted.
+//
+// The network is not this function's business: Landlock's rules for it can be
+// avoided with multipath TCP.
+func restrictFiles(job *job) error {
+	abi := landlockABI()
+	if abi < job.MinLandlock {
+		return fmt.Errorf("this kernel has Landlock ABI %d and %d is needed", abi, job.MinLandlock)
+	}
+	rules, err := writeRules(job, abi)
+	if err != nil {
+		return err
+	}
+	dirs, files := readable("/", job.Private)
+	rules = append(rules,
+		landlock.RODirs(dirs...).IgnoreIfMissing(),
+		landlock.ROFiles(files...).IgnoreIfMissing(),
+		landlock.RODirs(job.Readable...),
+		// The program may lie in a private directory.
+		landlock.ROFiles(fdPath(programFD)),
+	)
+	config := landlock.V8
+	config.HandledAccessNet = 0
+	// Best effort goes up from MinLandlock, which was checked above.
+	if err := config.BestEffort().Restrict(rules...); err != nil {
+		return fmt.Errorf("landlock: %w", err)
+	}
+	return nil
+}
+
+func writeRules(job *job, abi int) ([]landlock.Rule, error) {
+	// Shells open /dev/null for reading and writing at every turn.
+	rules := []landlock.Rule{landlock.RWFiles("/dev/null"), directoryRule(job.Work, abi)}
+	for _, path := range job.Writable {
+		fd, err := openWritable(path)
+		if err != nil {
+			return nil, fmt.Errorf("writable path: %w", err)
+		}
+		var stat unix.Stat_t
+		if err := unix.Fstat(fd, &stat); err != nil {
+			return nil, fmt.Errorf("writable path %q: %w", path, err)
+		}
+		// By descriptor: the rule is for what was opened without a symlink.
+		// The descriptor closes when the program is executed.
+		if stat.Mode&unix.S_IFMT == unix.S_IFDIR {
+			rules = append(rules, directoryRule(fdPath(fd), abi))
+		} else {
+			rules = append(rules, landlock.RWFiles(fdPath(fd)))
+		}
+	}
+	return rules, nil
+}
+
+// directoryRule allows everything in a directory, and moving files between its
+// subdirectories where the kernel can allow that.
+func directoryRule(path string, abi int) landlock.Rule {
+	rule := landlock.RWDirs(path)
+	if abi >= 2 {
+		rule = rule.WithRefer()
+	}
+	return rule
+}
+
+// readable lists what may be read so that nothing in private is. Landlock
+// knows only permissions, so a private directory is left out by naming its
+// neighbours, and the neighbours of the directories above it. Names that
+// appear there later cannot be read by a handler that is already running.
+func readable(dir string, private []string) (dirs, files []string) {
+	if !containsAny(dir, private) {
+		return []string{dir}, nil
+	}
+	for _, path := range private {
+		if path == dir {
+			return nil, nil
+		}
+	}
+	// A directory this user cannot list is one it has no rights in.
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, nil
+	}
+	for _, entry := range entries {
+		path := filepath.Join(dir, entry.Name())
+		// An entry that cannot be looked at is one that cannot be read.
+		info, err := entry.Info()
+		switch {
+		case err != nil, info.Mode()&os.ModeSymlink != 0: // What a link leads to counts, not the link.
+		case info.IsDir():
+			moreDirs, moreFiles := readable(path, private)
+			dirs = append(dirs, moreDirs...)
+			files = append(files, moreFiles...)
+		default:
+			files = append(files, path)
+		}
+	}
+	return dirs, files
+}

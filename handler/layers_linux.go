@@ -1,0 +1,40 @@
+package handler
+
+import (
+	"fmt"
+	"math"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Layers reports what confines handlers on this machine, for an agent with
+// this process's rights. With Strict no handler runs without the layers
+// "descriptors" and "files". No handler runs without "privileges" at all.
+func Layers() []Layer {
+	root := os.Geteuid() == 0
+	canEmpty, _ := holdsCapability(unix.CAP_SETPCAP) // If unknown, it will not be tried.
+	closes := unix.CloseRange(math.MaxUint32, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) == nil
+	abi := landlockABI()
+	return []Layer{
+		either("user", root, "handlers run as another user than the agent",
+			"handlers run as the agent's own user, because it is not root"),
+		either("privileges", true, "no new privileges, no capabilities", ""),
+		either("bounding set", root && canEmpty, "emptied, securebits locked",
+			"left as it is, because the agent lacks CAP_SETPCAP"),
+		either("descriptors", closes, "0 to 2 only", "close_range is missing (Linux 5.11)"),
+		either("limits", true, "time, CPU time, memory, file size, open files", ""),
+		either("processes", root, fmt.Sprintf("at most %d more than its user has", maxProcesses), "not limited for the agent's own user"),
+		either("files", abi >= neededLandlock, fmt.Sprintf("Landlock ABI %d", abi),
+			fmt.Sprintf("Landlock ABI %d, at least %d is needed", abi, neededLandlock)),
+		either("signals", abi >= signalLandlock, "none to the outside, nor abstract sockets",
+			fmt.Sprintf("Landlock ABI %d, at least %d is needed", abi, signalLandlock)),
+	}
+}
+
+func either(name string, enforced bool, yes, no string) Layer {
+	if enforced {
+		return Layer{name, true, yes}
+	}
+	return Layer{name, false, no}
+}

@@ -1,0 +1,117 @@
+package handler
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// The limits of every process of a handler. They are per process, except
+// maxProcesses, which the kernel counts per user.
+const (
+	// maxFileSize bounds one file, not a file system: 16 MiB hold any
+	// report, and 64 open files of that size are 1 GiB at once.
+	maxFileSize = 16 << 20
+	// maxOpenFiles is 0 to 2 and what a script and its children open.
+	maxOpenFiles = 64
+	// maxProcesses stops a fork bomb while it is harmless. It is what a run
+	// may have beside whatever else runs as its user.
+	maxProcesses = 64
+	// maxMemory bounds what a process can write to in private memory
+	// (RLIMIT_DATA): 64 processes of 256 MiB are 16 GiB at the very worst.
+	maxMemory = 256 << 20
+	// maxAddressSpace bounds shared memory too, which maxMemory does not
+	// count. It cannot be as low as maxMemory: Go programs and Java reserve
+	// more than a GiB of addresses that they never use.
+	maxAddressSpace = 4 << 30
+)
+
+// setEarlyLimits sets what the shim itself can live with. cpuSeconds is the
+// time limit of a run: one process that computes all the time never reaches
+// it, but one that left its process group, and so outlives the run, does.
+func setEarlyLimits(cpuSeconds uint64) error {
+	for _, limit := range []struct {
+		name     string
+		resource int
+		most     uint64
+	}{
+		{"core", unix.RLIMIT_CORE, 0},
+		{"file size", unix.RLIMIT_FSIZE, maxFileSize},
+		{"cpu", unix.RLIMIT_CPU, cpuSeconds},
+	} {
+		if err := lower(limit.resource, limit.most); err != nil {
+			return fmt.Errorf("limit on %s: %w", limit.name, err)
+		}
+	}
+	return nil
+}
+
+// setLastLimits sets what could kill the shim: the Go runtime maps memory and
+// starts threads as it likes, and whatever was left open before the agent takes
+// up descriptors until the program is executed. Nothing but that may follow.
+//
+// The kernel counts processes for all of a user, so those that are there already
+// come on top: on a host where others run as nobody too, a handler could start
+// nothing. When the agent's own user runs the handlers there is no limit: its
+// other processes come and go.
+func setLastLimits(switched bool) error {
+	var others uint64
+	if switched {
+		var err error
+		if others, err = threadsOf(uint32(os.Getuid())); err != nil {
+			return fmt.Errorf("counting processes: %w", err)
+		}
+	}
+	if err := lower(unix.RLIMIT_NOFILE, maxOpenFiles); err != nil {
+		return fmt.Errorf("limit on open files: %w", err)
+	}
+	if switched {
+		if err := lower(unix.RLIMIT_NPROC, others+maxProcesses); err != nil {
+			return fmt.Errorf("limit on processes: %w", err)
+		}
+	}
+	if raceDetector {
+		return nil
+	}
+	if err := lower(unix.RLIMIT_DATA, maxMemory); err != nil {
+		return fmt.Errorf("limit on memory: %w", err)
+	}
+	if err := lower(unix.RLIMIT_AS, maxAddressSpace); err != nil {
+		return fmt.Errorf("limit on addresses: %w", err)
+	}
+	return nil
+}
+
+// threadsOf counts the threads of a user, which is what RLIMIT_NPROC limits. One
+// that ends meanwhile is no error.
+func threadsOf(uid uint32) (uint64, error) {
+	processes, err := os.ReadDir("/proc")
+	if err != nil {
+		return 0, err
+	}
+	var count uint64
+	for _, process := range processes {
+		if _, err := strconv.Atoi(process.Name()); err != nil {
+			continue
+		}
+		var stat unix.Stat_t
+		tasks := "/proc/" + process.Name() + "/task"
+		if err := unix.Lstat(tasks, &stat); err != nil || stat.Uid != uid {
+			continue
+		}
+		count += max(uint64(stat.Nlink), 3) - 2 // a folder for each thread, and two links of its own
+	}
+	return count, nil
+}
+
+// lower sets a limit, soft and hard, unless a stricter one holds already.
+func lower(resource int, most uint64) error {
+	var now unix.Rlimit
+	if err := unix.Getrlimit(resource, &now); err != nil {
+		return err
+	}
+	most = min(most, now.Max)
+	return unix.Setrlimit(resource, &unix.Rlimit{Cur: most, Max: most})
+}

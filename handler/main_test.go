@@ -1,0 +1,36 @@
+package handler
+
+import (
+	"os"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// doomedAgent is what the test binary is called when it is an agent that a
+// test is going to kill. Its arguments are a program, a directory that the
+// handler may write to, and the scratch root.
+const doomedAgent = "secgossip-test-agent"
+
+// TestMain makes the test binary able to be the shim, and fails if anything is
+// left running when all tests are done.
+func TestMain(m *testing.M) {
+	ShimMain()
+	if os.Args[0] == doomedAgent {
+		beDoomedAgent(os.Args[1], os.Args[2], os.Args[3])
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func beDoomedAgent(program, writable, scratch string) {
+	r, err := New(Config{
+		Specs:       []Spec{{Filters: []Filter{{Kind: kindAny}}, Program: program}},
+		Settings:    Settings{Writable: []string{writable}},
+		ScratchRoot: scratch,
+	})
+	if err != nil {
+		panic(err)
+	}
+	r.Dispatch(Event{Kind: KindUser, Name: "x"})
+	select {}
+}

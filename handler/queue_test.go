@@ -1,0 +1,89 @@
+package handler
+
+import (
+	"context"
+	"slices"
+	"testing"
+)
+
+func TestFullQueueDropsTheOldestAndCounts(t *testing.T) {
+	q := newQueue()
+	overflows := 0
+	for i := range queueLength + 10 {
+		if q.push(Event{LTime: uint64(i)}) {
+			overflows++
+		}
+	}
+	if waiting, dropped := q.counts(); waiting != queueLength || dropped != 10 {
+		t.Errorf("waiting %d, dropped %d, want %d and 10", waiting, dropped, queueLength)
+	}
+	if overflows != 1 {
+		t.Errorf("one overflow was reported %d times", overflows)
+	}
+	for i := range queueLength {
+		e, ok := q.pop(t.Context())
+		if !ok || e.LTime != uint64(i+10) {
+			t.Fatalf("event %d is %d, %v, want %d", i, e.LTime, ok, i+10)
+		}
+	}
+	for range queueLength {
+		q.push(Event{})
+	}
+	if !q.push(Event{}) {
+		t.Error("the second overflow was not reported")
+	}
+}
+
+func TestQueueForgetsWhatItHandsOut(t *testing.T) {
+	q := newQueue()
+	q.push(Event{Payload: make([]byte, 1<<20)})
+	q.pop(t.Context())
+	for _, e := range q.events {
+		if e.Payload != nil {
+			t.Error("a payload is kept after its event was handed out")
+		}
+	}
+}
+
+func TestEndedQueueHandsOutNothing(t *testing.T) {
+	q := newQueue()
+	ctx, cancel := context.WithCancel(t.Context())
+	waiting := make(chan bool)
+	go func() {
+		_, ok := q.pop(ctx)
+		waiting <- ok
+	}()
+	cancel()
+	if <-waiting {
+		t.Error("pop returned an event that nobody pushed")
+	}
+	q.push(Event{})
+	if _, ok := q.pop(ctx); ok {
+		t.Error("pop returned an event after the end")
+	}
+}
+
+func TestHistoryKeepsTheLatestWithoutPayloads(t *testing.T) {
+	var h history
+	if got := h.list(); len(got) != 0 {
+		t.Fatalf("new history holds %d results", len(got))
+	}
+	for i := range 3*historyLength + 5 {
+		h.add(Result{ExitCode: i, Event: Event{Payload: []byte("x"), Members: []Member{{}}, SelfTags: map[string]string{"a": "b"}}})
+		if got, want := len(h.list()), min(i+1, historyLength); got != want {
+			t.Fatalf("after %d results: %d, want %d", i+1, got, want)
+		}
+	}
+	list := h.list()
+	if got, want := list[len(list)-1].ExitCode, 3*historyLength+4; got != want {
+		t.Errorf("newest is %d, want %d", got, want)
+	}
+	if !slices.IsSortedFunc(list, func(a, b Result) int { return a.ExitCode - b.ExitCode }) {
+		t.Error("results are not in order")
+	}
+	for _, r := range list {
+		if r.Event.Payload != nil || r.Event.Members != nil || r.Event.SelfTags != nil {
+			t.Fatal("a result keeps what only its run needed")
+		}
+	}
+}
