@@ -1,0 +1,154 @@
+package secgossip
+
+import (
+	"crypto"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+
+	"github.com/secgossip/secgossip/keyring"
+	"github.com/secgossip/secgossip/pki"
+	"github.com/secgossip/secgossip/secgossip/internal/transport"
+	"github.com/secgossip/secgossip/secgossip/internal/wire"
+)
+
+// Identity is what a node is and what it proves it with.
+type Identity struct {
+	Name       pki.Name
+	Credential []byte // the signed credential, as issued
+	// Certificate returns the TLS certificate in force; it is asked at every
+	// handshake, so that a renewed one applies at once.
+	Certificate func() (*tls.Certificate, error)
+	Signing     crypto.Signer // the Ed25519 key in the credential
+	Agreement   Agreement     // the X25519 key in the credential
+}
+
+// Agreement is an X25519 key that can be used and not read.
+type Agreement interface {
+	Public() [32]byte
+	Agree(peer [32]byte) ([]byte, error)
+}
+
+// Network is where a node's sockets come from. Leave it nil for the host's own.
+type Network = transport.Network
+
+// Config is what a Node needs to run. Nothing in it can weaken a check.
+type Config struct {
+	Identity Identity
+	Trust    *pki.Trust
+	Keyring  *keyring.File
+	// Verifier decides which events are relayed and delivered.
+	Verifier Verifier
+	// Observer is told of members and events. Nil is allowed.
+	Observer Observer
+
+	Bind      netip.AddrPort   // where to listen, UDP and TCP
+	Advertise []netip.AddrPort // where others reach us; empty: found from Bind
+	Tags      map[string]string
+	Profile   Profile
+	StateDir  string // journal and node records; empty: memory only
+
+	Network Network
+	Logger  *slog.Logger
+}
+
+// Profile is a set of timings, named as in Serf.
+type Profile string
+
+// The profiles. Their values are memberlist's own.
+const (
+	ProfileLAN   Profile = "lan"
+	ProfileWAN   Profile = "wan"
+	ProfileLocal Profile = "local"
+)
+
+// ParseProfile accepts lan, wan and local.
+func ParseProfile(s string) (Profile, error) {
+	switch p := Profile(s); p {
+	case ProfileLAN, ProfileWAN, ProfileLocal:
+		return p, nil
+	}
+	return "", fmt.Errorf("profile %q: use lan, wan or local", s)
+}
+
+// memberlist returns the profile's settings with everything off that is ours to
+// do: encryption, compression, labels, names from addresses.
+func (p Profile) memberlist() *memberlist.Config {
+	var c *memberlist.Config
+	switch p {
+	case ProfileWAN:
+		c = memberlist.DefaultWANConfig()
+	case ProfileLocal:
+		c = memberlist.DefaultLocalConfig()
+	default:
+		c = memberlist.DefaultLANConfig()
+	}
+	c.SecretKey, c.Keyring = nil, nil
+	c.EnableCompression = false
+	c.Label = ""
+	// Every packet memberlist builds fits one datagram of ours, with room for
+	// one node record beside it more often than not.
+	c.UDPBufferSize = wire.MaxGossipPacket
+	return c
+}
+
+// Observer is told what happens, in order, from a single goroutine. Its methods
+// must not block for long: events wait in a bounded queue meanwhile.
+type Observer interface {
+	// MemberEvent reports a change: "member-join", "member-leave",
+	// "member-failed" or "member-update".
+	MemberEvent(kind string, m Member)
+	// UserEvent delivers an event addressed to this node, at most once.
+	UserEvent(e Event)
+}
+
+type noObserver struct{}
+
+func (noObserver) MemberEvent(string, Member) {}
+func (noObserver) UserEvent(Event)            {}
+
+// check reports every problem at once.
+func (c *Config) check() error {
+	var problems []error
+	need := func(ok bool, what string) {
+		if !ok {
+			problems = append(problems, errors.New(what+" is missing"))
+		}
+	}
+	need(c.Identity.Name != "" && c.Identity.Signing != nil && c.Identity.Agreement != nil &&
+		c.Identity.Certificate != nil && len(c.Identity.Credential) > 0, "identity")
+	need(c.Trust != nil, "bundle of trusted roots")
+	need(c.Keyring != nil, "keyring")
+	need(c.Verifier != nil, "event verifier")
+	if !c.Bind.IsValid() {
+		problems = append(problems, errors.New("bind address is missing"))
+	}
+	if len(c.Advertise) > wire.MaxEndpoints {
+		problems = append(problems, fmt.Errorf("%d advertised addresses: at most %d", len(c.Advertise), wire.MaxEndpoints))
+	}
+	for _, a := range c.Advertise {
+		if !a.IsValid() || a.Addr().IsUnspecified() || a.Port() == 0 {
+			problems = append(problems, fmt.Errorf("advertised address %s: others cannot reach it", a))
+		}
+	}
+	if err := CheckTags(c.Tags); err != nil {
+		problems = append(problems, err)
+	}
+	if c.Profile != "" {
+		if _, err := ParseProfile(string(c.Profile)); err != nil {
+			problems = append(problems, err)
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// Limits on time. Each bounds a wait for somebody else.
+const (
+	syncTimeout  = 10 * time.Second // one exchange with one member
+	leaveTimeout = 5 * time.Second  // spreading our leave
+)

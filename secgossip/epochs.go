@@ -1,0 +1,96 @@
+package secgossip
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+
+	"github.com/secgossip/secgossip/secgossip/internal/guard"
+	"github.com/secgossip/secgossip/secgossip/internal/seal"
+	"github.com/secgossip/secgossip/secgossip/internal/wire"
+)
+
+// EpochStatus is one epoch as this node holds it.
+type EpochStatus struct {
+	Number      uint64
+	Primary     bool
+	Created     time.Time
+	Fingerprint string
+	HeldBy      int    // live members known to seal with it, the local node included
+	Sealed      uint64 // datagrams this node sealed with it since it started
+}
+
+// Epochs lists the epochs held, lowest first. It shows no key.
+func (n *Node) Epochs() []EpochStatus {
+	uses := make(map[uint64]int)
+	for _, m := range n.Members() {
+		if m.Status == StatusAlive {
+			uses[m.Epoch]++
+		}
+	}
+	var all []EpochStatus
+	for _, info := range n.config.Keyring.Keyring().List() {
+		all = append(all, EpochStatus{
+			Number:      info.Number,
+			Primary:     info.Primary,
+			Created:     info.Created,
+			Fingerprint: info.Fingerprint,
+			HeldBy:      uses[info.Number],
+			Sealed:      n.transport.Sealed(info.Number),
+		})
+	}
+	return all
+}
+
+// epochsChanged makes the transport follow the keyring.
+func (n *Node) epochsChanged() {
+	ring := n.config.Keyring.Keyring()
+	held := make(map[uint64]seal.EpochSecret)
+	for _, info := range ring.List() {
+		if epoch, ok := ring.Get(info.Number); ok {
+			held[info.Number] = epoch.Secret
+		}
+	}
+	_, primary := n.ledger.State()
+	n.transport.SetEpochs(primary, held)
+}
+
+// passOn spreads statements that were news to us.
+func (n *Node) passOn(items [][]byte) {
+	for i := 0; i+1 < len(items); i += 2 {
+		n.epochGossip.spread(items[i], items[i+1])
+	}
+	n.hurry()
+}
+
+// receiveStatements takes statements from a packet. When they announce an epoch
+// we lack, its secret is fetched by stream from whoever told us.
+func (n *Node) receiveStatements(from *guard.Peer, items [][]byte) {
+	if len(items)%2 != 0 {
+		n.counts.statementsBad.Add(1)
+		return
+	}
+	if wanted := n.ledger.Learn(items); len(wanted) > 0 {
+		n.running.Go(func() { n.catchUp(from, wanted) })
+	}
+}
+
+// catchUp syncs with a member that knows more than we do. One at a time: what
+// one sync brings, the next need not.
+func (n *Node) catchUp(from *guard.Peer, wanted []wire.SecretRequest) {
+	if !n.catching.TryLock() {
+		return
+	}
+	defer n.catching.Unlock()
+	ctx, cancel := context.WithTimeout(n.ctx, syncTimeout)
+	defer cancel()
+	if _, err := n.transport.Sync(ctx, memberlist.Address{Name: string(from.Name)}); err != nil {
+		n.logger.Warn("fetching an epoch", slog.Uint64("epoch", wanted[0].Number),
+			slog.String("node", string(from.Name)), slog.Any("error", err))
+	}
+}
+
+// EpochState returns the highest epoch held and the one in use.
+func (n *Node) EpochState() (highest, primary uint64) { return n.ledger.State() }

@@ -1,0 +1,67 @@
+package secgossip
+
+import (
+	"crypto/sha256"
+	"errors"
+	"time"
+)
+
+// Event is a user event that was verified: who fired it, what it says, and for
+// whom. Every node that delivers it has checked signature, token, grant and times
+// itself.
+type Event struct {
+	ID        [16]byte // chosen by the client, unique among its events
+	Name      string
+	Payload   []byte
+	LTime     uint64 // the same number on every node; grows with time
+	Issued    time.Time
+	Expires   time.Time
+	Coalesce  bool
+	Nodes     []string // names of the nodes it is for; empty: all
+	Principal string   // name of the client that signed it
+	ClientKey [32]byte // its Ed25519 key
+	TokenID   [16]byte // the token it was fired with
+}
+
+// Verifier decides whether a signed event may be relayed and delivered.
+type Verifier interface {
+	// VerifyEvent checks raw, one signed event, at the given time. It must
+	// check everything: signature, token, grant, times, limits.
+	VerifyEvent(raw []byte, now time.Time) (Event, error)
+}
+
+// ErrBusy says that events come faster than this node can take them in. The
+// event was not accepted; firing it again later is safe.
+var ErrBusy = errors.New("too many events at once; try again")
+
+// ErrTooLarge says that an event does not fit one datagram. A shorter payload
+// fits, or a token with fewer grants: the token travels with the event.
+var ErrTooLarge = errors.New("event is too large")
+
+// ErrNotYours says that a client handed in an event that another one signed.
+var ErrNotYours = errors.New("event was signed by another client")
+
+// ErrDuplicate says that this very event was accepted before.
+var ErrDuplicate = errors.New("event was accepted before")
+
+// key identifies an event in the journal: its id among the events of its client.
+// The client is part of it, so that nobody can use up another's ids.
+func (e *Event) key() journalKey {
+	h := sha256.New()
+	h.Write(e.ClientKey[:])
+	h.Write(e.ID[:])
+	return journalKey(h.Sum(nil)[:16])
+}
+
+// isFor reports whether the event is addressed to the node called name.
+func (e *Event) isFor(name string) bool {
+	if len(e.Nodes) == 0 {
+		return true
+	}
+	for _, n := range e.Nodes {
+		if n == name {
+			return true
+		}
+	}
+	return false
+}

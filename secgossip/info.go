@@ -1,0 +1,52 @@
+package secgossip
+
+import (
+	"fmt"
+	"strconv"
+)
+
+// Info returns the node's own figures in sections, in the manner of Serf. It
+// holds no name but our own, no payload and no key.
+func (n *Node) Info() map[string]map[string]string {
+	var live, failed, left int
+	for _, m := range n.Members() {
+		switch m.Status {
+		case StatusAlive:
+			live++
+		case StatusFailed:
+			failed++
+		case StatusLeft:
+			left++
+		}
+	}
+	highest, primary := n.ledger.State()
+	gossip := map[string]string{
+		"members":         strconv.Itoa(live + failed + left),
+		"failed":          strconv.Itoa(failed),
+		"left":            strconv.Itoa(left),
+		"health_score":    strconv.Itoa(n.list.GetHealthScore()),
+		"event_queue":     strconv.Itoa(n.eventGossip.queue.NumQueued()),
+		"events_accepted": strconv.FormatUint(n.counts.eventsAccepted.Load(), 10),
+		"events_refused":  strconv.FormatUint(n.counts.eventsRefused.Load(), 10),
+		"events_overflow": strconv.FormatUint(n.counts.eventsOverflow.Load(), 10),
+		"statements_bad":  strconv.FormatUint(n.counts.statementsBad.Load(), 10),
+		"notices_dropped": strconv.FormatUint(n.counts.noticesDropped.Load(), 10),
+		"encrypted":       "true",
+	}
+	for name, count := range n.transport.Counters() {
+		gossip[name] = strconv.FormatUint(count, 10)
+	}
+	return map[string]map[string]string{
+		"agent": {
+			"name":    string(n.config.Identity.Name),
+			"cluster": string(n.config.Trust.ClusterName()),
+			"id":      n.config.Trust.Cluster().String(),
+			"keeper":  fmt.Sprint(n.isKeeper()),
+		},
+		"gossip": gossip,
+		"keys": {
+			"primary": strconv.FormatUint(primary, 10),
+			"highest": strconv.FormatUint(highest, 10),
+		},
+	}
+}

@@ -1,0 +1,96 @@
+package transport
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+
+	"github.com/secgossip/secgossip/secgossip/internal/wire"
+)
+
+// The part of a sync that is about epochs: statements both ways, then secrets.
+// Whoever lacks an epoch asks whoever has it. Protocol: catch-up.
+
+func (t *Transport) sendStatements(conn net.Conn) error {
+	body, err := wire.BatchStatements.Append(nil, t.config.Ledger.Statements())
+	if err != nil {
+		return err
+	}
+	return wire.WriteFrame(conn, wire.FrameEpochs, body)
+}
+
+func (t *Transport) readStatements(conn net.Conn) (wanted []wire.SecretRequest, err error) {
+	_, body, err := wire.ReadFrame(conn, wire.FrameEpochs)
+	if err != nil {
+		return nil, fmt.Errorf("reading epoch statements: %w", err)
+	}
+	items, err := wire.BatchStatements.Parse(body)
+	if err != nil {
+		return nil, fmt.Errorf("reading epoch statements: %w", err)
+	}
+	return t.config.Ledger.Learn(items), nil
+}
+
+// fetch asks for each wanted secret and says how far we then are. A peer that
+// has dropped the epoch meanwhile refuses, which is no error: the next member
+// asked has it. Nor is it one that we cannot keep a secret, on a full disk say:
+// we stay a member with the epochs we have.
+func (t *Transport) fetch(conn net.Conn, wanted []wire.SecretRequest) error {
+	for _, request := range wanted {
+		if err := wire.WriteFrame(conn, wire.FrameSecretRequest, request.Append(nil)); err != nil {
+			return err
+		}
+		kind, body, err := wire.ReadFrame(conn, wire.FrameSecret, wire.FrameRefusal)
+		if err != nil {
+			return fmt.Errorf("reading the secret of epoch %d: %w", request.Number, err)
+		}
+		if kind == wire.FrameRefusal {
+			continue
+		}
+		if err := t.config.Ledger.Install(request, body); err != nil {
+			t.logger.Error("epoch not installed", slog.Uint64("epoch", request.Number), slog.Any("error", err))
+		}
+	}
+	highest, primary := t.config.Ledger.State()
+	return wire.WriteFrame(conn, wire.FrameAck, wire.Ack{Highest: highest, Primary: primary}.Append(nil))
+}
+
+// serve answers the peer's requests until it says how far it is. It has proved
+// to be a member; it may have what every member has.
+func (t *Transport) serve(conn net.Conn) (State, error) {
+	for range wire.MaxEpochs + 1 {
+		kind, body, err := wire.ReadFrame(conn, wire.FrameSecretRequest, wire.FrameAck)
+		if err != nil {
+			return State{}, fmt.Errorf("serving epochs: %w", err)
+		}
+		if kind == wire.FrameAck {
+			ack, err := wire.ParseAck(body)
+			if err != nil {
+				return State{}, fmt.Errorf("serving epochs: %w", err)
+			}
+			return State(ack), nil
+		}
+		request, err := wire.ParseSecretRequest(body)
+		if err != nil {
+			return State{}, fmt.Errorf("serving epochs: %w", err)
+		}
+		if err := t.serveSecret(conn, request); err != nil {
+			return State{}, fmt.Errorf("serving epoch %d: %w", request.Number, err)
+		}
+	}
+	return State{}, errors.New("serving epochs: too many requests")
+}
+
+func (t *Transport) serveSecret(conn net.Conn, request wire.SecretRequest) error {
+	secret, err := t.config.Ledger.Secret(request)
+	if err != nil {
+		refusal, err := wire.Refusal{Code: wire.RefusedUnknown}.Append(nil)
+		if err != nil {
+			return err
+		}
+		return wire.WriteFrame(conn, wire.FrameRefusal, refusal)
+	}
+	defer clear(secret)
+	return wire.WriteFrame(conn, wire.FrameSecret, secret)
+}

@@ -1,0 +1,180 @@
+package transport
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+
+	"github.com/secgossip/secgossip/pki"
+	"github.com/secgossip/secgossip/secgossip/internal/guard"
+	"github.com/secgossip/secgossip/secgossip/internal/wire"
+)
+
+// now is the clock. It is virtual in tests.
+func (t *Transport) now() time.Time { return time.Now() }
+
+// DialAddressTimeout opens a stream for memberlist. An address with a name, or a
+// virtual address, is a member of the roster; any other address is a seed to
+// join by, which may be any node of the cluster.
+func (t *Transport) DialAddressTimeout(addr memberlist.Address, timeout time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(t.ctx, timeout)
+	defer cancel()
+	conn, member, _, err := t.dial(ctx, addr, wire.PurposeGossip)
+	if err != nil {
+		return nil, dialError(err)
+	}
+	stream, err := t.memberStream(conn, member)
+	if err != nil { // it was closed meanwhile
+		t.hangUp(conn)
+		return nil, dialError(err)
+	}
+	return stream, nil
+}
+
+// Sync brings us and one member up to date with each other and returns how far
+// it is. It takes streamTimeout at most.
+func (t *Transport) Sync(ctx context.Context, addr memberlist.Address) (State, error) {
+	ctx, cancel := context.WithTimeout(ctx, streamTimeout)
+	defer cancel()
+	defer context.AfterFunc(t.ctx, cancel)()
+	conn, _, state, err := t.dial(ctx, addr, wire.PurposeEpoch)
+	if err != nil {
+		return State{}, err
+	}
+	t.hangUp(conn)
+	return state, nil
+}
+
+func (t *Transport) hangUp(conn *tls.Conn) {
+	conn.Close() // all there was to say is said
+	t.open.remove(conn.NetConn())
+}
+
+// dialError is the form memberlist knows for "the other end failed": with any
+// other error it would never come to suspect the member.
+func dialError(err error) error {
+	if op, ok := err.(*net.OpError); ok && op.Op == "dial" {
+		return op
+	}
+	return &net.OpError{Op: "dial", Net: "tcp", Err: err}
+}
+
+// dial connects to a member or seed, proves who we are, checks who it is, and
+// runs the sync. ctx has a deadline. What lies below the connection it returns
+// is in t.open.
+func (t *Transport) dial(ctx context.Context, addr memberlist.Address, purpose wire.Purpose) (*tls.Conn, *guard.Peer, State, error) {
+	var want pki.Name
+	var endpoints []netip.AddrPort
+	if peer, err := t.peerAt(addr); err == nil {
+		want, endpoints = peer.Name, t.sessions.endpoints(peer)
+	} else if seed, parseErr := netip.ParseAddrPort(addr.Addr); addr.Name == "" && parseErr == nil {
+		endpoints = []netip.AddrPort{netip.AddrPortFrom(seed.Addr().Unmap(), seed.Port())}
+	} else {
+		return nil, nil, State{}, err
+	}
+	var problems []error
+	for i, endpoint := range endpoints {
+		attempt, cancel := shareOf(ctx, len(endpoints)-i)
+		conn, member, state, err := t.dialEndpoint(attempt, endpoint, want, purpose)
+		cancel()
+		if err == nil {
+			t.counters.add(streamsOpened)
+			t.sessions.reached(member, endpoint)
+			return conn, member, state, nil
+		}
+		if len(endpoints) == 1 {
+			return nil, nil, State{}, err
+		}
+		problems = append(problems, fmt.Errorf("%s: %w", endpoint, err))
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, nil, State{}, errors.Join(problems...)
+}
+
+// shareOf gives an attempt its part of the time when so many are left: a first
+// endpoint that swallows packets must not use up the time of those after it. As
+// in net.Dialer a part is no shorter than two seconds.
+func shareOf(ctx context.Context, left int) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok || left <= 1 {
+		return context.WithCancel(ctx)
+	}
+	part := time.Until(deadline) / time.Duration(left)
+	return context.WithTimeout(ctx, max(part, 2*time.Second)) // never beyond ctx
+}
+
+func (t *Transport) dialEndpoint(ctx context.Context, endpoint netip.AddrPort, want pki.Name, purpose wire.Purpose) (*tls.Conn, *guard.Peer, State, error) {
+	raw, err := t.config.Network.Dial(ctx, endpoint)
+	if err != nil {
+		return nil, nil, State{}, err
+	}
+	if !t.open.add(raw) {
+		return nil, nil, State{}, net.ErrClosed
+	}
+	conn, member, state, err := t.greet(ctx, raw, want, purpose)
+	if err != nil {
+		t.open.remove(raw)
+		raw.Close()
+		return nil, nil, State{}, err
+	}
+	return conn, member, state, nil
+}
+
+// greet knocks, shakes hands and syncs.
+func (t *Transport) greet(ctx context.Context, raw net.Conn, want pki.Name, purpose wire.Purpose) (*tls.Conn, *guard.Peer, State, error) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = t.now().Add(streamTimeout)
+	}
+	if err := raw.SetDeadline(deadline); err != nil {
+		return nil, nil, State{}, err
+	}
+	var random [8]byte
+	rand.Read(random[:])
+	knock := wire.MakeKnock(t.config.Knock, t.config.Trust.Cluster(), t.now(), random)
+	if _, err := raw.Write(knock.Append(nil)); err != nil {
+		return nil, nil, State{}, err
+	}
+	conn := tls.Client(raw, t.config.Trust.ClientTLS(t.config.Certificate, want, t.now))
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return nil, nil, State{}, fmt.Errorf("handshake: %w", err)
+	}
+	peer, err := t.provenBy(conn)
+	if err != nil {
+		return nil, nil, State{}, err
+	}
+	member, state, err := t.syncAsDialler(conn, purpose, peer)
+	if err != nil {
+		return nil, nil, State{}, err
+	}
+	return conn, member, state, nil
+}
+
+// provenBy reads the verified identity off a finished handshake, and learns the
+// issuer that vouched for it: what the peer signed can then be verified.
+func (t *Transport) provenBy(conn *tls.Conn) (pki.Identity, error) {
+	state := conn.ConnectionState()
+	identity, err := pki.PeerIdentity(state, t.config.Trust.ClusterName())
+	if err != nil {
+		return pki.Identity{}, err
+	}
+	if identity.Kind != pki.KindNode {
+		return pki.Identity{}, fmt.Errorf("%q is not a node", identity.Name)
+	}
+	for _, issuer := range state.PeerCertificates[1:] {
+		// The chain is verified. What is not learned all the same is the root,
+		// which needs no learning, or one issuer too many: then the peer's
+		// credential does not verify, and the sync says so.
+		_, _ = t.config.Trust.AddIssuer(issuer.Raw, t.now())
+	}
+	return identity, nil
+}

@@ -1,0 +1,107 @@
+package transport
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+
+	"github.com/secgossip/secgossip/pki"
+	"github.com/secgossip/secgossip/secgossip/internal/guard"
+	"github.com/secgossip/secgossip/secgossip/internal/seal"
+	"github.com/secgossip/secgossip/secgossip/internal/wire"
+)
+
+// receive reads datagrams until Shutdown, into one buffer. Nothing is allocated
+// before a datagram has been opened.
+func (t *Transport) receive() {
+	// One byte more than a datagram may have, so that a longer one shows.
+	buffer := make([]byte, wire.MaxDatagram+1)
+	for {
+		n, from, err := t.packets.ReadFromUDPAddrPort(buffer)
+		switch {
+		case err == nil:
+			t.take(buffer[:n], from)
+		case t.ctx.Err() != nil, errors.Is(err, net.ErrClosed):
+			return
+		default:
+			// Some systems report the fate of an earlier write here. Whatever
+			// it is, it must not make us spin.
+			t.pause(time.Millisecond)
+		}
+	}
+}
+
+// take opens one datagram and passes on what it holds.
+func (t *Transport) take(datagram []byte, from netip.AddrPort) {
+	opened, drop := t.sessions.inbox.Open(datagram, nil)
+	if drop != seal.Accepted {
+		t.counters.addDrop(drop)
+		return
+	}
+	t.counters.add(packetsReceived)
+	opened.Peer.heard(from, opened.Epoch)
+	if err := t.deliver(opened.Peer.peer.Load(), opened.Type, opened.Payload); err != nil {
+		t.counters.add(dropForged)
+	}
+}
+
+// deliver hands an opened payload to whom it is for.
+func (t *Transport) deliver(from *guard.Peer, kind wire.PacketType, payload []byte) error {
+	switch kind {
+	case wire.PacketGossip:
+		return t.deliverGossip(from, payload)
+	case wire.PacketRecords:
+		records, err := wire.BatchRecords.Parse(payload)
+		if err != nil {
+			return err
+		}
+		t.admit(records)
+		return nil
+	case wire.PacketEvents:
+		items, err := wire.BatchEvents.Parse(payload)
+		if err != nil {
+			return err
+		}
+		t.config.Batch(from, kind, items)
+		return nil
+	case wire.PacketEpochs:
+		items, err := wire.BatchEpochs.Parse(payload)
+		if err != nil {
+			return err
+		}
+		t.config.Batch(from, kind, items)
+		return nil
+	}
+	return guard.ErrMalformed
+}
+
+// deliverGossip checks a memberlist packet with the evidence beside it and hands
+// it on. When memberlist does not keep up the packet is dropped, as a network
+// would.
+func (t *Transport) deliverGossip(from *guard.Peer, payload []byte) error {
+	gossip, err := wire.ParseGossip(payload)
+	if err != nil {
+		return err
+	}
+	about, err := guard.CheckPacket(gossip.Packet, string(from.Name))
+	if err != nil {
+		return err
+	}
+	t.admit(gossip.Evidence)
+	for _, name := range about.Left {
+		// Only a member itself can say that it left (threat K02).
+		if p := t.config.Roster.Get(pki.Name(name)); p == nil || !p.Record.Leaving {
+			return guard.ErrForged
+		}
+	}
+	packet := &memberlist.Packet{Buf: gossip.Packet, From: net.UDPAddrFromAddrPort(from.Virtual), Timestamp: t.now()}
+	select {
+	case t.packetCh <- packet:
+	default:
+		t.counters.add(packetsOverflow)
+	}
+	return nil
+}

@@ -1,0 +1,181 @@
+package transport
+
+import (
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/secgossip/secgossip/pki"
+	"github.com/secgossip/secgossip/secgossip/internal/guard"
+	"github.com/secgossip/secgossip/secgossip/internal/seal"
+)
+
+// sessions holds the traffic keys: for each peer and each epoch held, one sender
+// and one receiver. It follows the roster and the keyring; the path of a packet
+// never makes a key.
+type sessions struct {
+	config Config
+	inbox  *seal.Inbox[*session]
+
+	mu      sync.Mutex
+	epochs  map[uint64]seal.EpochSecret
+	primary uint64
+	peers   map[pki.Name]*session
+	starts  starts
+	past    map[uint64]uint64 // datagrams sealed by senders that are gone, by epoch
+	warned  map[pki.Name]bool // nodes whose trouble was logged
+}
+
+func newSessions(config Config) *sessions {
+	return &sessions{
+		config: config,
+		inbox:  seal.NewInbox[*session](config.Trust.Cluster(), config.Party),
+		epochs: make(map[uint64]seal.EpochSecret),
+		peers:  make(map[pki.Name]*session),
+		starts: newStarts(),
+		past:   make(map[uint64]uint64),
+		warned: make(map[pki.Name]bool),
+	}
+}
+
+// get returns the session with a peer, nil if it has none.
+func (s *sessions) get(name pki.Name) *session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.peers[name]
+}
+
+// setPeer follows a new or changed record.
+func (s *sessions) setPeer(peer *guard.Peer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	party := seal.Party{Key: peer.Key(), Boot: peer.Record.Boot}
+	old := s.peers[peer.Name]
+	if old != nil && old.party == party { // the same start: the same keys
+		old.follow(peer)
+		return
+	}
+	shared, err := s.config.Agree(peer.Credential.AgreementKey)
+	if err == nil {
+		err = s.starts.first(peer.Name, party)
+	}
+	if err != nil {
+		clear(shared)
+		s.warnLocked(peer.Name, err)
+		return
+	}
+	next := &session{party: party, shared: shared, senders: make(map[uint64]*seal.Sender)}
+	next.peer.Store(peer)
+	if old != nil {
+		s.dropLocked(old)
+		next.peer.Store(old.peer.Load())
+		next.seen.Store(old.seen.Load())
+		next.follow(peer)
+	}
+	for number := range s.epochs {
+		s.keyLocked(next, number)
+	}
+	next.sending.Store(next.senders[s.primary])
+	s.peers[peer.Name] = next
+}
+
+// setEpochs follows the keyring.
+func (s *sessions) setEpochs(primary uint64, held map[uint64]seal.EpochSecret) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for number := range s.epochs {
+		if _, kept := held[number]; kept {
+			continue
+		}
+		s.inbox.RemoveEpoch(number)
+		delete(s.epochs, number)
+		delete(s.past, number)
+		for _, p := range s.peers {
+			delete(p.senders, number)
+		}
+	}
+	for number, secret := range held {
+		if _, known := s.epochs[number]; known {
+			continue
+		}
+		// An epoch the inbox refuses is not sealed with either: after a
+		// removal its counters would start again under the same keys.
+		if err := s.inbox.AddEpoch(number, secret); err != nil {
+			s.config.Logger.Error("epoch not taken in", slog.Uint64("epoch", number), slog.Any("error", err))
+			continue
+		}
+		s.epochs[number] = secret
+		for _, p := range s.peers {
+			s.keyLocked(p, number)
+		}
+	}
+	if numbers := slices.Sorted(maps.Keys(s.epochs)); len(numbers) > 0 {
+		s.starts.forget(numbers[0])
+	}
+	s.primary = primary
+	for _, p := range s.peers {
+		p.sending.Store(p.senders[primary])
+	}
+}
+
+// keyLocked derives the keys with one peer in one epoch.
+func (s *sessions) keyLocked(p *session, number uint64) {
+	cluster, self := s.config.Trust.Cluster(), s.config.Party
+	sender, err := seal.NewSender(p.shared, s.epochs[number], cluster, number, self, p.party)
+	if err == nil {
+		var receiver *seal.Receiver
+		if receiver, err = seal.NewReceiver(p.shared, s.epochs[number], cluster, number, self, p.party); err == nil {
+			err = s.inbox.AddPeer(receiver, p)
+		}
+	}
+	if err != nil {
+		s.warnLocked(p.peer.Load().Name, err)
+		return
+	}
+	p.senders[number] = sender
+}
+
+// dropLocked forgets the keys with an earlier start of a node.
+func (s *sessions) dropLocked(p *session) {
+	s.inbox.RemovePeer(p.party.Key)
+	var highest uint64
+	for number, sender := range p.senders {
+		highest = max(highest, number)
+		s.past[number] += sender.Sealed()
+	}
+	s.starts.over(p.party, highest)
+	p.wipe()
+}
+
+// warnLocked says once that there are no keys with a node. Once, because a
+// member could make it happen as often as it likes.
+func (s *sessions) warnLocked(name pki.Name, err error) {
+	if !s.warned[name] {
+		s.warned[name] = true
+		s.config.Logger.Warn("no keys with a node", slog.String("node", string(name)), slog.Any("error", err))
+	}
+}
+
+// sealed counts the datagrams sealed in an epoch that is held.
+func (s *sessions) sealed(number uint64) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sum := s.past[number]
+	for _, p := range s.peers {
+		if sender := p.senders[number]; sender != nil {
+			sum += sender.Sealed()
+		}
+	}
+	return sum
+}
+
+// wipe forgets every key, at the end.
+func (s *sessions) wipe() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.peers {
+		p.wipe()
+	}
+	clear(s.peers)
+}

@@ -1,0 +1,157 @@
+package transport
+
+import (
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/secgossip/secgossip/pki"
+	"github.com/secgossip/secgossip/secgossip/internal/guard"
+	"github.com/secgossip/secgossip/secgossip/internal/wire"
+)
+
+// Ledger is what the transport asks about gossip epochs. It lets any two members
+// who meet on a stream bring each other up to date (Protocol: catch-up).
+type Ledger interface {
+	// Statements returns the signed statements worth passing on.
+	Statements() [][]byte
+	// Learn takes statements in and returns the epochs whose secrets we lack.
+	Learn(items [][]byte) (wanted []wire.SecretRequest)
+	// Secret returns the 32-byte secret of an epoch for a verified member. The
+	// transport wipes it once it is sent.
+	Secret(of wire.SecretRequest) ([]byte, error)
+	// Install takes the secret of an epoch asked for. It is on disk on return.
+	// It wipes secret.
+	Install(asked wire.SecretRequest, secret []byte) error
+	// State returns the highest epoch held and the primary.
+	State() (highest, primary uint64)
+}
+
+// State is how far a member is, as it says itself at the end of a sync.
+type State struct {
+	Highest uint64 // the highest epoch it holds
+	Primary uint64 // the epoch it seals with
+}
+
+// The sync: what two members tell each other at the start of every stream.
+//
+//	dialler              listener
+//	Hello            ->
+//	                 <-  Hello          this is the accept: the dialler waits for it
+//	Issuers, Roster  ->                 only when the digests in the hellos differ
+//	                 <-  Issuers, Roster
+//	Epochs           ->
+//	                 <-  Epochs
+//	SecretRequest    ->                 for each epoch the dialler lacks
+//	                 <-  Secret
+//	Ack              ->
+//	                 <-  SecretRequest  for each epoch the listener lacks
+//	Secret           ->
+//	                 <-  Ack
+//
+// One side speaks at a time, so two full pipes cannot wait for each other.
+
+// syncAsDialler runs the dialler's side. The peer it returns has proved by TLS
+// that it is the subject of its record.
+func (t *Transport) syncAsDialler(conn net.Conn, purpose wire.Purpose, peer pki.Identity) (*guard.Peer, State, error) {
+	mine := t.hello(purpose)
+	if err := t.sendHello(conn, mine); err != nil {
+		return nil, State{}, err
+	}
+	theirs, member, err := t.readHello(conn, peer)
+	if err != nil {
+		return nil, State{}, err
+	}
+	if theirs.Roster != mine.Roster {
+		if err := t.sendKnown(conn); err != nil {
+			return nil, State{}, err
+		}
+		if err := t.readKnown(conn); err != nil {
+			return nil, State{}, err
+		}
+	}
+	if err := t.sendStatements(conn); err != nil {
+		return nil, State{}, err
+	}
+	wanted, err := t.readStatements(conn)
+	if err != nil {
+		return nil, State{}, err
+	}
+	if err := t.fetch(conn, wanted); err != nil {
+		return nil, State{}, err
+	}
+	state, err := t.serve(conn)
+	return member, state, err
+}
+
+// syncAsListener runs the listener's side.
+func (t *Transport) syncAsListener(conn net.Conn, peer pki.Identity) (wire.Purpose, *guard.Peer, error) {
+	theirs, member, err := t.readHello(conn, peer)
+	if err != nil {
+		return 0, nil, err
+	}
+	mine := t.hello(theirs.Purpose)
+	if err := t.sendHello(conn, mine); err != nil {
+		return 0, nil, err
+	}
+	if theirs.Roster != mine.Roster {
+		if err := t.readKnown(conn); err != nil {
+			return 0, nil, err
+		}
+		if err := t.sendKnown(conn); err != nil {
+			return 0, nil, err
+		}
+	}
+	wanted, err := t.readStatements(conn)
+	if err != nil {
+		return 0, nil, err
+	}
+	if err := t.sendStatements(conn); err != nil {
+		return 0, nil, err
+	}
+	if _, err := t.serve(conn); err != nil {
+		return 0, nil, err
+	}
+	if err := t.fetch(conn, wanted); err != nil {
+		return 0, nil, err
+	}
+	return theirs.Purpose, member, nil
+}
+
+func (t *Transport) hello(purpose wire.Purpose) wire.Hello {
+	highest, primary := t.config.Ledger.State()
+	return wire.Hello{
+		Purpose: purpose, Record: t.config.Record(), Roster: t.knownDigest(), Highest: highest, Primary: primary,
+	}
+}
+
+func (t *Transport) sendHello(conn net.Conn, h wire.Hello) error {
+	body, err := h.Append(nil)
+	if err != nil {
+		return err
+	}
+	return wire.WriteFrame(conn, wire.FrameHello, body)
+}
+
+// readHello reads the peer's hello and holds the record in it against the
+// certificate: the peer must be the node the record is about.
+func (t *Transport) readHello(conn net.Conn, peer pki.Identity) (wire.Hello, *guard.Peer, error) {
+	_, body, err := wire.ReadFrame(conn, wire.FrameHello)
+	if err != nil {
+		return wire.Hello{}, nil, fmt.Errorf("reading hello: %w", err)
+	}
+	hello, err := wire.ParseHello(body)
+	if err != nil {
+		return wire.Hello{}, nil, fmt.Errorf("reading hello: %w", err)
+	}
+	member, err := t.config.Roster.Admit(hello.Record, t.now())
+	// A record older than the one held is the peer's own mistake after a
+	// restart with its clock set back; the roster tells it, it signs a newer one.
+	if err != nil && !errors.Is(err, guard.ErrStale) {
+		return wire.Hello{}, nil, fmt.Errorf("peer %q: %w", peer.Name, err)
+	}
+	if member.Name != peer.Name || !member.Credential.SigningKey.Equal(peer.Key) {
+		return wire.Hello{}, nil, fmt.Errorf("%w: peer %q shows the record of %q", guard.ErrForged, peer.Name, member.Name)
+	}
+	return hello, member, nil
+}

@@ -1,0 +1,223 @@
+// Package transport moves packets and streams between members: sealed datagrams
+// and TLS 1.3 streams, offered to memberlist as its NodeAwareTransport.
+//
+// memberlist never sees a byte a stranger wrote. A datagram is opened by seal,
+// read by wire and checked by guard before it reaches memberlist's channel; a
+// stream has shown the knock and a certificate of the cluster, and both ends have
+// told each other what they know (see sync.go), before memberlist may use it.
+//
+// memberlist addresses members by virtual addresses. The transport finds their
+// real endpoints in the roster, in signed records, or where an authenticated
+// packet last came from.
+//
+// To a stranger the transport says nothing: no byte, no log line. Counters, by
+// reason, tell the operator.
+package transport
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+
+	"github.com/secgossip/secgossip/pki"
+	"github.com/secgossip/secgossip/secgossip/internal/guard"
+	"github.com/secgossip/secgossip/secgossip/internal/seal"
+	"github.com/secgossip/secgossip/secgossip/internal/wire"
+)
+
+// Config is what a Transport works with.
+type Config struct {
+	Self        pki.Name
+	Party       seal.Party // our key and boot nonce
+	Trust       *pki.Trust
+	Certificate func() (*tls.Certificate, error)
+	Roster      *guard.Roster
+	// Agree is X25519 with our agreement key.
+	Agree func(peer [32]byte) ([]byte, error)
+	// Knock is HMAC-SHA256 under the cluster's knock key.
+	Knock func(data []byte) [32]byte
+	// Record returns our own signed node record.
+	Record func() []byte
+	Ledger Ledger
+	// Batch is handed the items of every packet that is not memberlist's. It
+	// runs on the receiving goroutine and must not block.
+	Batch func(from *guard.Peer, kind wire.PacketType, items [][]byte)
+
+	Network Network
+	Bind    netip.AddrPort
+	Logger  *slog.Logger
+}
+
+// Transport implements memberlist.NodeAwareTransport.
+type Transport struct {
+	config   Config
+	logger   *slog.Logger
+	packets  PacketConn
+	listener net.Listener
+	sessions *sessions
+	knocks   *knockMemory
+	counters counters
+
+	packetCh chan *memberlist.Packet
+	streamCh chan net.Conn
+
+	// strangers bounds the connections that have not proved who they are,
+	// members those that have.
+	strangers *quota[netip.Prefix]
+	members   *quota[pki.Name]
+
+	ctx     context.Context // ends with Shutdown
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+	open    connSet
+	close   sync.Once
+}
+
+// packetQueue is how many packets wait for memberlist: 1.2 MiB.
+const packetQueue = 1024
+
+// New opens the sockets. Start begins to receive, Shutdown ends it.
+func New(config Config) (*Transport, error) {
+	packets, listener, err := listen(config.Network, config.Bind)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	t := &Transport{
+		config:    config,
+		logger:    config.Logger,
+		packets:   packets,
+		listener:  listener,
+		knocks:    newKnockMemory(),
+		packetCh:  make(chan *memberlist.Packet, packetQueue),
+		streamCh:  make(chan net.Conn),
+		strangers: newQuota[netip.Prefix](maxStrangers, strangersPerSource),
+		members:   newQuota[pki.Name](maxMembers, streamsPerMember),
+		ctx:       ctx,
+		cancel:    cancel,
+	}
+	t.sessions = newSessions(config)
+	return t, nil
+}
+
+// Start begins to receive. Our own record must be in the roster by then.
+func (t *Transport) Start() {
+	t.running.Go(t.receive)
+	t.running.Go(t.accept)
+}
+
+// listen opens UDP and TCP on one address. With port 0 the kernel picks a port
+// for TCP and the same one is asked for UDP.
+func listen(network Network, bind netip.AddrPort) (PacketConn, net.Listener, error) {
+	const tries = 10 // a port free for TCP may be taken for UDP
+	for try := 1; ; try++ {
+		listener, err := network.Listen(bind)
+		if err != nil {
+			return nil, nil, err
+		}
+		at := netip.AddrPortFrom(bind.Addr(), listener.Addr().(*net.TCPAddr).AddrPort().Port())
+		packets, err := network.ListenPacket(at)
+		if err == nil {
+			return packets, listener, nil
+		}
+		listener.Close()
+		if bind.Port() != 0 || try == tries {
+			return nil, nil, err
+		}
+	}
+}
+
+// Port is the port both sockets listen on.
+func (t *Transport) Port() uint16 {
+	return t.listener.Addr().(*net.TCPAddr).AddrPort().Port()
+}
+
+// Counters counts what was received, sent and dropped.
+func (t *Transport) Counters() map[string]uint64 { return t.counters.snapshot() }
+
+// FinalAdvertiseAddr tells memberlist the only address it ever has for us.
+func (t *Transport) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
+	virtual := guard.VirtualAddr(t.config.Trust.Cluster(), t.config.Self)
+	return virtual.Addr().AsSlice(), int(virtual.Port()), nil
+}
+
+// PacketCh is where memberlist reads opened and checked packets.
+func (t *Transport) PacketCh() <-chan *memberlist.Packet { return t.packetCh }
+
+// StreamCh is where memberlist reads streams that members opened.
+func (t *Transport) StreamCh() <-chan net.Conn { return t.streamCh }
+
+// SetEpochs makes the transport hold exactly these epochs and seal with primary.
+// An epoch that was held and removed is not taken in again.
+func (t *Transport) SetEpochs(primary uint64, held map[uint64]seal.EpochSecret) {
+	t.sessions.setEpochs(primary, held)
+}
+
+// PeerChanged takes note of a new or changed record in the roster.
+func (t *Transport) PeerChanged(peer *guard.Peer) { t.sessions.setPeer(peer) }
+
+// Seen says where a peer is reached and which epoch it last sealed with, zero
+// values when nothing is known.
+func (t *Transport) Seen(peer *guard.Peer) (at netip.AddrPort, epoch uint64) {
+	if all := t.sessions.endpoints(peer); len(all) > 0 {
+		at = all[0]
+	}
+	if p := t.sessions.get(peer.Name); p != nil {
+		epoch = p.epoch.Load()
+	}
+	return at, epoch
+}
+
+// Sealed is the number of datagrams sealed in an epoch since we started, as long
+// as it is held.
+func (t *Transport) Sealed(epoch uint64) uint64 { return t.sessions.sealed(epoch) }
+
+// WriteTo is WriteToAddress without a name.
+func (t *Transport) WriteTo(b []byte, addr string) (time.Time, error) {
+	return t.WriteToAddress(b, memberlist.Address{Addr: addr})
+}
+
+// DialTimeout is DialAddressTimeout without a name.
+func (t *Transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
+	return t.DialAddressTimeout(memberlist.Address{Addr: addr}, timeout)
+}
+
+// Shutdown closes the sockets and every open stream, and waits for all
+// goroutines of the transport. It may be called more than once.
+func (t *Transport) Shutdown() error {
+	var err error
+	t.close.Do(func() {
+		t.cancel()
+		err = errors.Join(t.packets.Close(), t.listener.Close())
+		t.open.closeAll()
+		t.running.Wait()
+		t.sessions.wipe()
+	})
+	return err
+}
+
+// peerAt finds the member behind one of memberlist's addresses.
+func (t *Transport) peerAt(addr memberlist.Address) (*guard.Peer, error) {
+	if addr.Name != "" {
+		if p := t.config.Roster.Get(pki.Name(addr.Name)); p != nil {
+			return p, nil
+		}
+		return nil, fmt.Errorf("%w: %q", guard.ErrUnknownNode, addr.Name)
+	}
+	at, err := netip.ParseAddrPort(addr.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("address %q: %w", addr.Addr, err)
+	}
+	if p := t.config.Roster.At(at.Addr()); p != nil {
+		return p, nil
+	}
+	return nil, fmt.Errorf("%w at %s", guard.ErrUnknownNode, at)
+}

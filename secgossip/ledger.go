@@ -1,0 +1,394 @@
+package secgossip
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/secgossip/secgossip/keyring"
+	"github.com/secgossip/secgossip/pki"
+	"github.com/secgossip/secgossip/secgossip/internal/transport"
+	"github.com/secgossip/secgossip/secgossip/internal/wire"
+)
+
+// ledger knows which epochs there are and why: every change of the keyring rests
+// on a statement some keeper signed. It is the transport's Ledger, so any two
+// members that meet bring each other up to date.
+//
+// With each epoch it keeps the statements about it and, beside each, the
+// credential of the keeper that signed it, so that whoever gets them needs no
+// third party to verify them:
+//
+//	install N | credential | use N | credential | remove N-1 | credential
+type ledger struct {
+	trust  *pki.Trust
+	logger *slog.Logger
+	// changed is called without the lock after the keyring changed.
+	changed func()
+	// news is called without the lock with statements learned just now, in
+	// the form they are passed on.
+	news func(items [][]byte)
+
+	mu      sync.Mutex
+	file    *keyring.File
+	pending map[uint64]*announced // installs whose secret we lack
+}
+
+// announced is an epoch a keeper announced and whose secret has not come yet.
+type announced struct {
+	commitment [32]byte
+	issued     time.Time
+	statements [][]byte // pairs, install first
+	use        bool
+}
+
+// maxPending bounds what keepers can announce ahead of its secrets.
+const maxPending = 4
+
+func newLedger(trust *pki.Trust, file *keyring.File, logger *slog.Logger, changed func(), news func([][]byte)) *ledger {
+	return &ledger{trust: trust, file: file, logger: logger, changed: changed, news: news, pending: make(map[uint64]*announced)}
+}
+
+// statement is a verified epoch statement with what it arrived as.
+type statement struct {
+	wire.Statement
+	raw, credential []byte
+}
+
+// errNotKeeper says that a statement was signed by a node that may not.
+var errNotKeeper = errors.New("signed by a node that is no keeper")
+
+// verifyStatement checks one statement against the credential beside it.
+//
+// The credential is judged at the time the statement was made: an absent node
+// must be able to follow statements of a keeper whose credential has since been
+// renewed. Protocol: epoch statements.
+func verifyStatement(trust *pki.Trust, raw, credential []byte, now time.Time) (*statement, error) {
+	signed, err := wire.ParseStatement(raw)
+	if err != nil {
+		return nil, err
+	}
+	if signed.Statement.Issued.After(now.Add(clockTolerance)) {
+		return nil, errors.New("epoch statement from the future")
+	}
+	keeper, err := trust.VerifyCredential(credential, signed.Statement.Issued)
+	if err != nil {
+		return nil, fmt.Errorf("keeper's credential: %w", err)
+	}
+	if keeper.Kind != pki.KindNode || !keeper.HasRole(pki.RoleKeeper) || string(keeper.Name) != signed.Statement.Keeper {
+		return nil, errNotKeeper
+	}
+	if err := signed.Verify(keeper.SigningKey, trust.Cluster()); err != nil {
+		return nil, err
+	}
+	return &statement{Statement: signed.Statement, raw: bytes.Clone(raw), credential: bytes.Clone(credential)}, nil
+}
+
+// clockTolerance is how far another host's clock may be ahead of ours.
+const clockTolerance = 2 * time.Minute
+
+// Statements returns the statements of every epoch held.
+func (l *ledger) Statements() [][]byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var all [][]byte
+	for _, info := range l.file.Keyring().List() {
+		all = append(all, l.pairsLocked(info.Number)...)
+	}
+	return all
+}
+
+// pairsLocked reads the statements kept with an epoch.
+func (l *ledger) pairsLocked(number uint64) [][]byte {
+	epoch, ok := l.file.Keyring().Get(number)
+	if !ok || len(epoch.Statement) == 0 {
+		return nil
+	}
+	pairs, err := wire.BatchStatements.Parse(epoch.Statement)
+	if err != nil || len(pairs)%2 != 0 {
+		l.logger.Error("statements kept with an epoch do not read", slog.Uint64("epoch", number))
+		return nil
+	}
+	return pairs
+}
+
+// State returns the highest epoch held and the primary.
+func (l *ledger) State() (highest, primary uint64) {
+	for _, info := range l.file.Keyring().List() {
+		highest = max(highest, info.Number)
+		if info.Primary {
+			primary = info.Number
+		}
+	}
+	return highest, primary
+}
+
+// Learn takes in pairs of statement and credential. What does not verify is
+// passed over; what is news is applied and passed on.
+func (l *ledger) Learn(items [][]byte) []wire.SecretRequest {
+	wanted, news := l.learn(items, time.Now())
+	if len(news) > 0 {
+		l.changed()
+		l.news(news)
+	}
+	return wanted
+}
+
+func (l *ledger) learn(items [][]byte, now time.Time) (wanted []wire.SecretRequest, news [][]byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for pair := range slices.Chunk(items, 2) {
+		if len(pair) != 2 || l.knownLocked(pair[0]) {
+			continue
+		}
+		s, err := verifyStatement(l.trust, pair[0], pair[1], now)
+		if err != nil {
+			l.logger.Debug("epoch statement refused", slog.Any("error", err))
+			continue
+		}
+		fresh, err := l.applyLocked(s)
+		if err != nil {
+			l.logger.Error("epoch statement not applied", slog.Uint64("epoch", s.Number), slog.Any("error", err))
+			continue
+		}
+		if fresh {
+			news = append(news, pair...)
+		}
+	}
+	for number, p := range l.pending {
+		wanted = append(wanted, wire.SecretRequest{Number: number, Commitment: p.commitment})
+	}
+	slices.SortFunc(wanted, func(a, b wire.SecretRequest) int { return cmp.Compare(a.Number, b.Number) })
+	return wanted, news
+}
+
+// knownLocked reports whether these very bytes were applied before.
+func (l *ledger) knownLocked(raw []byte) bool {
+	has := func(pairs [][]byte) bool {
+		return slices.ContainsFunc(pairs, func(item []byte) bool { return bytes.Equal(item, raw) })
+	}
+	for _, info := range l.file.Keyring().List() {
+		if has(l.pairsLocked(info.Number)) {
+			return true
+		}
+	}
+	for _, p := range l.pending {
+		if has(p.statements) {
+			return true
+		}
+	}
+	return false
+}
+
+// applyLocked applies a verified statement. It reports whether it was news.
+func (l *ledger) applyLocked(s *statement) (bool, error) {
+	switch s.Action {
+	case wire.ActionInstall:
+		return l.announceLocked(s)
+	case wire.ActionUse:
+		return l.useLocked(s)
+	case wire.ActionRemove:
+		return l.removeLocked(s)
+	}
+	return false, fmt.Errorf("unknown action %d", s.Action)
+}
+
+func (l *ledger) announceLocked(s *statement) (bool, error) {
+	_, primary := l.State()
+	if epoch, held := l.file.Keyring().Get(s.Number); held {
+		if epoch.Secret.Commitment() != s.Commitment {
+			return false, keyring.ErrConflict
+		}
+		return false, nil
+	}
+	if s.Number <= primary {
+		return false, nil // older than what we seal with: nobody needs it
+	}
+	if p := l.pending[s.Number]; p != nil || len(l.pending) >= maxPending {
+		return false, nil
+	}
+	l.pending[s.Number] = &announced{
+		commitment: s.Commitment,
+		issued:     s.Issued,
+		statements: [][]byte{s.raw, s.credential},
+	}
+	return true, nil
+}
+
+func (l *ledger) useLocked(s *statement) (bool, error) {
+	if p := l.pending[s.Number]; p != nil {
+		p.use = true
+		p.statements = append(p.statements, s.raw, s.credential)
+		return true, nil
+	}
+	_, primary := l.State()
+	if s.Number <= primary {
+		return false, nil
+	}
+	if _, held := l.file.Keyring().Get(s.Number); !held {
+		return false, nil // the install statement will come, and this one again
+	}
+	return true, l.switchLocked(s.Number, s.raw, s.credential)
+}
+
+// switchLocked makes an epoch the primary, on disk first. Epochs two behind and
+// older go: nobody alive seals with them.
+func (l *ledger) switchLocked(number uint64, pair ...[]byte) error {
+	return l.file.Update(func(k *keyring.Keyring) error {
+		if err := k.Use(number); err != nil {
+			return err
+		}
+		for _, info := range k.List() {
+			if info.Number+1 < number {
+				if err := k.Remove(info.Number); err != nil {
+					return err
+				}
+			}
+		}
+		return l.keepLocked(k, number, pair)
+	})
+}
+
+func (l *ledger) removeLocked(s *statement) (bool, error) {
+	_, primary := l.State()
+	if _, held := l.file.Keyring().Get(s.Number); !held || s.Number >= primary {
+		return false, nil
+	}
+	return true, l.file.Update(func(k *keyring.Keyring) error {
+		if err := k.Remove(s.Number); err != nil {
+			return err
+		}
+		// Kept with the primary, so that it reaches whoever comes later.
+		return l.keepLocked(k, primary, [][]byte{s.raw, s.credential})
+	})
+}
+
+// keepLocked adds a statement to those kept with an epoch.
+func (l *ledger) keepLocked(k *keyring.Keyring, number uint64, pair [][]byte) error {
+	body, err := wire.BatchStatements.Append(nil, append(l.pairsLocked(number), pair...))
+	if err != nil {
+		return err
+	}
+	return k.SetStatement(number, body)
+}
+
+// Secret returns the secret of an epoch for a verified member.
+func (l *ledger) Secret(of wire.SecretRequest) ([]byte, error) {
+	epoch, ok := l.file.Keyring().Get(of.Number)
+	if !ok || epoch.Secret.Commitment() != of.Commitment {
+		return nil, keyring.ErrUnknownEpoch
+	}
+	var out bytes.Buffer
+	out.Grow(keyring.SecretSize)
+	if _, err := epoch.Secret.WriteTo(&out); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), nil
+}
+
+// Install takes the secret of an announced epoch, if it is the one the keeper
+// committed to. It is on disk on return.
+func (l *ledger) Install(asked wire.SecretRequest, raw []byte) error {
+	secret, err := keyring.SecretFrom(raw)
+	if err != nil {
+		return err
+	}
+	if err := l.install(asked.Number, secret); err != nil {
+		secret.Destroy()
+		return err
+	}
+	l.changed()
+	return nil
+}
+
+func (l *ledger) install(number uint64, secret *keyring.Secret) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if held, ok := l.file.Keyring().Get(number); ok && held.Secret.Commitment() == secret.Commitment() {
+		secret.Destroy() // another member was faster
+		return nil
+	}
+	p := l.pending[number]
+	if p == nil {
+		return errors.New("epoch was not announced")
+	}
+	if secret.Commitment() != p.commitment {
+		return errors.New("secret is not the one its keeper committed to")
+	}
+	body, err := wire.BatchStatements.Append(nil, p.statements)
+	if err != nil {
+		return err
+	}
+	err = l.file.Update(func(k *keyring.Keyring) error {
+		return k.Install(keyring.Epoch{Number: number, Created: p.issued, Statement: body, Secret: secret})
+	})
+	if err != nil {
+		return err
+	}
+	delete(l.pending, number)
+	l.logger.Info("epoch installed", slog.Uint64("epoch", number))
+	if p.use {
+		return l.switchLocked(number)
+	}
+	return nil
+}
+
+// begin installs an epoch of our own making: we are a keeper.
+func (l *ledger) begin(s *statement, secret *keyring.Secret) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, err := l.announceLocked(s); err != nil {
+		return err
+	}
+	if l.pending[s.Number] == nil {
+		return fmt.Errorf("epoch %d exists already", s.Number)
+	}
+	body, err := wire.BatchStatements.Append(nil, [][]byte{s.raw, s.credential})
+	if err != nil {
+		return err
+	}
+	delete(l.pending, s.Number)
+	return l.file.Update(func(k *keyring.Keyring) error {
+		return k.Install(keyring.Epoch{Number: s.Number, Created: s.Issued, Statement: body, Secret: secret})
+	})
+}
+
+// apply applies a statement of our own.
+func (l *ledger) apply(s *statement) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, err := l.applyLocked(s)
+	return err
+}
+
+// installDigest is the SHA-256 of the statement that installed an epoch, which
+// the next one names.
+func (l *ledger) installDigest(number uint64) [32]byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if pairs := l.pairsLocked(number); len(pairs) > 0 {
+		return sha256.Sum256(pairs[0])
+	}
+	return [32]byte{}
+}
+
+// previousDigest is what the statement that installed an epoch says of the one
+// before it.
+func (l *ledger) previousDigest(number uint64) [32]byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if pairs := l.pairsLocked(number); len(pairs) > 0 {
+		if signed, err := wire.ParseStatement(pairs[0]); err == nil {
+			return signed.Previous
+		}
+	}
+	return [32]byte{}
+}
+
+var _ transport.Ledger = (*ledger)(nil)

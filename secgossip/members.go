@@ -1,0 +1,158 @@
+package secgossip
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"github.com/hashicorp/memberlist"
+
+	"github.com/secgossip/secgossip/pki"
+	"github.com/secgossip/secgossip/secgossip/internal/guard"
+)
+
+// Status is what a node thinks of a member.
+type Status string
+
+// The states of a member, as in Serf. Suspect members count as alive until they
+// are declared failed.
+const (
+	StatusAlive  Status = "alive"
+	StatusLeft   Status = "left"
+	StatusFailed Status = "failed"
+)
+
+// Member is a node as this node sees it.
+type Member struct {
+	Name     string
+	Endpoint netip.AddrPort // where it is reached; invalid if nobody said
+	Tags     map[string]string
+	Status   Status
+	Epoch    uint64   // the epoch it last sealed with, 0 if nothing came yet
+	Key      [32]byte // its Ed25519 key
+	Keeper   bool
+}
+
+// membership follows memberlist's events: who is there, who left, who failed.
+type membership struct {
+	mu     sync.Mutex
+	status map[string]Status
+	tags   map[string]map[string]string
+}
+
+func newMembership() *membership {
+	return &membership{status: make(map[string]Status), tags: make(map[string]map[string]string)}
+}
+
+func (m *membership) set(name string, status Status, tags map[string]string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.status[name] = status
+	if tags != nil {
+		m.tags[name] = tags
+	}
+}
+
+func (m *membership) get(name string) (Status, map[string]string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.status[name], m.tags[name]
+}
+
+func (m *membership) names() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	names := make([]string, 0, len(m.status))
+	for name := range m.status {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Members returns every member known, the local node included, by name.
+func (n *Node) Members() []Member {
+	var all []Member
+	for _, name := range n.members.names() {
+		if m, ok := n.member(name); ok {
+			all = append(all, m)
+		}
+	}
+	slices.SortFunc(all, func(a, b Member) int { return cmp.Compare(a.Name, b.Name) })
+	return all
+}
+
+// member puts together what is known of one member.
+func (n *Node) member(name string) (Member, bool) {
+	status, tags := n.members.get(name)
+	peer := n.roster.Get(pki.Name(name))
+	if status == "" || peer == nil {
+		return Member{}, false
+	}
+	m := Member{
+		Name:   name,
+		Tags:   tags,
+		Status: status,
+		Key:    peer.Key(),
+		Keeper: peer.Credential.HasRole(pki.RoleKeeper),
+	}
+	if name == string(n.config.Identity.Name) {
+		_, m.Epoch = n.ledger.State()
+		if len(peer.Record.Endpoints) > 0 {
+			m.Endpoint = peer.Record.Endpoints[0]
+		}
+	} else {
+		m.Endpoint, m.Epoch = n.transport.Seen(peer)
+	}
+	return m, true
+}
+
+// livePeers returns the live members other than us.
+func (n *Node) livePeers() []*guard.Peer {
+	var peers []*guard.Peer
+	for _, name := range n.members.names() {
+		status, _ := n.members.get(name)
+		if status != StatusAlive || name == string(n.config.Identity.Name) {
+			continue
+		}
+		if p := n.roster.Get(pki.Name(name)); p != nil {
+			peers = append(peers, p)
+		}
+	}
+	return peers
+}
+
+// The rest is memberlist's EventDelegate. It runs under memberlist's lock: it
+// records and queues, nothing more.
+
+// NotifyJoin implements memberlist.EventDelegate.
+func (n *Node) NotifyJoin(m *memberlist.Node) { n.noteMember("member-join", StatusAlive, m) }
+
+// NotifyUpdate implements memberlist.EventDelegate.
+func (n *Node) NotifyUpdate(m *memberlist.Node) { n.noteMember("member-update", StatusAlive, m) }
+
+// NotifyLeave implements memberlist.EventDelegate. memberlist does not say why;
+// a member that left said so itself, in its last signed record.
+func (n *Node) NotifyLeave(m *memberlist.Node) {
+	if p := n.roster.Get(pki.Name(m.Name)); p != nil && p.Record.Leaving {
+		n.noteMember("member-leave", StatusLeft, m)
+		return
+	}
+	n.noteMember("member-failed", StatusFailed, m)
+}
+
+func (n *Node) noteMember(kind string, status Status, m *memberlist.Node) {
+	tags, err := decodeTags(m.Meta)
+	if err != nil {
+		tags = map[string]string{} // NotifyAlive let nothing else pass
+	}
+	n.members.set(m.Name, status, tags)
+	name := m.Name
+	n.notify(func(o Observer) {
+		if member, ok := n.member(name); ok {
+			member.Status = status
+			o.MemberEvent(kind, member)
+		}
+	})
+}

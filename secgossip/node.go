@@ -1,0 +1,292 @@
+// Package secgossip is the gossip core: cluster membership, failure detection
+// and events among hosts that share only a hostile network.
+//
+// A Node is one member of one cluster. It finds the others by their addresses,
+// proves who it is, keeps a list of who is alive, and spreads events that clients
+// signed. Everything it sends is sealed with AES-256-GCM under keys that only
+// the two ends have; keys come from epochs, which keepers replace (see Rotate).
+//
+//	node, err := secgossip.New(secgossip.Config{ … })
+//	defer node.Close()
+//	node.Join(ctx, []string{"203.0.113.7:7946"})
+//	node.Fire(signedEvent)
+//
+// Failure detection is hashicorp/memberlist, unmodified, with its own encryption
+// off, behind a transport of ours. What a member says about others is checked
+// before memberlist hears it.
+package secgossip
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+
+	"github.com/secgossip/secgossip/secgossip/internal/guard"
+	"github.com/secgossip/secgossip/secgossip/internal/seal"
+	"github.com/secgossip/secgossip/secgossip/internal/transport"
+	"github.com/secgossip/secgossip/secgossip/internal/wire"
+)
+
+// Node is a running member of a cluster.
+type Node struct {
+	config   Config
+	settings *memberlist.Config
+	logger   *slog.Logger
+
+	roster    *guard.Roster
+	self      *selfRecord
+	ledger    *ledger
+	members   *membership
+	journal   *journal
+	transport *transport.Transport
+	list      *memberlist.Memberlist
+
+	eventGossip *gossip
+	epochGossip *gossip
+	incoming    chan []byte         // events to verify
+	notices     chan func(Observer) // for the observer, in order
+	kick        chan struct{}
+	overtake    chan uint64 // a record of ours with this sequence is about
+	saved       [32]byte    // digest of the records on disk; reconnectLoop's alone
+	leaving     atomic.Bool
+	rotating    sync.Mutex
+	catching    sync.Mutex
+	counts      counts
+
+	ctx     context.Context
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+	closing sync.Once
+}
+
+// noticeQueue bounds what waits for the observer.
+const noticeQueue = 4096
+
+// New starts a node. It listens, and is alone until Join.
+func New(config Config) (*Node, error) {
+	if err := config.check(); err != nil {
+		return nil, err
+	}
+	if config.Network == nil {
+		config.Network = transport.Host{}
+	}
+	if config.Observer == nil {
+		config.Observer = noObserver{}
+	}
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	n := &Node{
+		config:   config,
+		settings: config.Profile.memberlist(),
+		logger:   config.Logger,
+		members:  newMembership(),
+		incoming: make(chan []byte, incomingQueue),
+		notices:  make(chan func(Observer), noticeQueue),
+		kick:     make(chan struct{}, 1),
+		overtake: make(chan uint64, 1),
+	}
+	n.ctx, n.cancel = context.WithCancel(context.Background())
+	if err := n.start(); err != nil {
+		n.Close()
+		return nil, err
+	}
+	return n, nil
+}
+
+func (n *Node) start() error {
+	var journalPath string
+	if n.config.StateDir != "" {
+		journalPath = filepath.Join(n.config.StateDir, "events.journal")
+	}
+	var err error
+	if n.journal, err = openJournal(journalPath, time.Now()); err != nil {
+		return err
+	}
+	n.eventGossip = newGossip(wire.PacketEvents, wire.BatchEvents, n.settings.RetransmitMult, n.liveCount)
+	n.epochGossip = newGossip(wire.PacketEpochs, wire.BatchEpochs, n.settings.RetransmitMult, n.liveCount)
+	n.ledger = newLedger(n.config.Trust, n.config.Keyring, n.logger, n.epochsChanged, n.passOn)
+	n.roster = guard.NewRoster(n.config.Trust, n.rosterChanged)
+	n.self = &selfRecord{identity: n.config.Identity, cluster: n.config.Trust.Cluster()}
+	rand.Read(n.self.boot[:])
+
+	n.transport, err = transport.New(transport.Config{
+		Self:        n.config.Identity.Name,
+		Party:       seal.Party{Key: n.self.key(), Boot: n.self.boot},
+		Trust:       n.config.Trust,
+		Certificate: n.config.Identity.Certificate,
+		Roster:      n.roster,
+		Agree:       n.config.Identity.Agreement.Agree,
+		Knock:       n.knock,
+		Record:      n.self.current,
+		Ledger:      n.ledger,
+		Batch:       n.receive,
+		Network:     n.config.Network,
+		Bind:        n.config.Bind,
+		Logger:      n.logger,
+	})
+	if err != nil {
+		return fmt.Errorf("listening on %s: %w", n.config.Bind, err)
+	}
+	n.self.endpoints = n.advertised()
+	if err := n.renewRecord(0); err != nil {
+		return err
+	}
+	n.epochsChanged()
+	n.loadRecords()
+
+	n.settings.Name = string(n.config.Identity.Name)
+	n.settings.Transport = n.transport
+	n.settings.Delegate = n
+	n.settings.Events = n
+	n.settings.Alive = n
+	n.settings.DelegateProtocolMin, n.settings.DelegateProtocolMax, n.settings.DelegateProtocolVersion = protocol, protocol, protocol
+	n.settings.Logger = log.New(&memberlistLog{node: n}, "", 0)
+	n.transport.Start()
+	n.running.Go(n.observe)
+	n.running.Go(n.eventLoop)
+	n.running.Go(n.overtakeLoop)
+	if n.list, err = memberlist.Create(n.settings); err != nil {
+		return err
+	}
+	n.running.Go(n.gossipLoop)
+	n.running.Go(n.reconnectLoop)
+	return nil
+}
+
+// protocol is the version of our messages, in memberlist's delegate version.
+const protocol = 1
+
+// Join contacts each address, host:port or a bare host for the default port, and
+// returns how many answered. It fails only if none did. Whatever an address
+// leads to must prove to be a node of this cluster before it learns anything.
+func (n *Node) Join(ctx context.Context, addresses []string) (int, error) {
+	joined := 0
+	var problems []error
+	for _, address := range addresses {
+		endpoints, err := resolve(ctx, address)
+		if err != nil {
+			problems = append(problems, err)
+			continue
+		}
+		for _, endpoint := range endpoints {
+			if _, err := n.list.Join([]string{endpoint.String()}); err != nil {
+				problems = append(problems, fmt.Errorf("joining by %s: %w", endpoint, flatten(err)))
+				continue
+			}
+			joined++
+			break
+		}
+	}
+	if joined == 0 {
+		return 0, errors.Join(problems...)
+	}
+	return joined, nil
+}
+
+// Leave tells the cluster that we go, so that nobody counts it as a failure. It
+// waits leaveTimeout at most for somebody to hear it. The node still runs until
+// Close.
+func (n *Node) Leave() error {
+	n.leaving.Store(true)
+	if err := errors.Join(n.leaveRecord(), n.forgetRecords()); err != nil {
+		return err
+	}
+	if err := n.list.Leave(leaveTimeout); err != nil {
+		// Nobody took it: the others are leaving too, or cannot be reached.
+		n.logger.Warn("nobody heard that this node leaves", slog.Any("error", err))
+	}
+	return nil
+}
+
+// Close stops everything the node started and waits for it. Without Leave the
+// others will see a failure.
+func (n *Node) Close() error {
+	var problems []error
+	n.closing.Do(func() {
+		n.cancel()
+		if n.list != nil {
+			problems = append(problems, n.list.Shutdown())
+		}
+		if n.transport != nil {
+			problems = append(problems, n.transport.Shutdown())
+		}
+		n.running.Wait()
+		if n.journal != nil {
+			problems = append(problems, n.journal.close())
+		}
+	})
+	return errors.Join(problems...)
+}
+
+// Endpoint is the first address others are told to reach us at.
+func (n *Node) Endpoint() netip.AddrPort { return n.self.endpoints[0] }
+
+// Port is the port the node listens on.
+func (n *Node) Port() uint16 { return n.transport.Port() }
+
+// liveCount is what memberlist's queues scale with.
+func (n *Node) liveCount() int { return n.list.NumMembers() }
+
+// notify queues something for the observer. When the queue is full it is dropped
+// and counted: membership never waits for whoever watches it.
+func (n *Node) notify(f func(Observer)) {
+	select {
+	case n.notices <- f:
+	default:
+		n.counts.noticesDropped.Add(1)
+	}
+}
+
+func (n *Node) observe() {
+	for {
+		select {
+		case <-n.ctx.Done():
+			return
+		case f := <-n.notices:
+			f(n.config.Observer)
+		}
+	}
+}
+
+// receive sorts what packets of ours carry. It runs on the receiving goroutine.
+func (n *Node) receive(from *guard.Peer, kind wire.PacketType, items [][]byte) {
+	switch kind {
+	case wire.PacketEvents:
+		n.receiveEvents(items)
+	case wire.PacketEpochs:
+		n.receiveStatements(from, items)
+	}
+}
+
+// rosterChanged hears of every new record.
+func (n *Node) rosterChanged(_, now *guard.Peer) {
+	if now.Name != n.config.Identity.Name {
+		n.transport.PeerChanged(now)
+		return
+	}
+	// Somebody holds a later record of ours than the one we signed: an earlier
+	// run of this node had its clock ahead. Overtake it.
+	if now.Digest != n.self.digest() {
+		select {
+		case n.overtake <- now.Record.Sequence:
+		default:
+		}
+	}
+}
+
+var (
+	_ memberlist.Delegate      = (*Node)(nil)
+	_ memberlist.EventDelegate = (*Node)(nil)
+	_ memberlist.AliveDelegate = (*Node)(nil)
+)

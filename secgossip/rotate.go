@@ -1,0 +1,274 @@
+package secgossip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+
+	"github.com/secgossip/secgossip/keyring"
+	"github.com/secgossip/secgossip/pki"
+	"github.com/secgossip/secgossip/secgossip/internal/guard"
+	"github.com/secgossip/secgossip/secgossip/internal/transport"
+	"github.com/secgossip/secgossip/secgossip/internal/wire"
+)
+
+// ErrNotKeeper says that this node may not start epochs. Ask a keeper.
+var ErrNotKeeper = errors.New("this node is not a keeper")
+
+// ErrRotating says that a rotation is under way on this node.
+var ErrRotating = errors.New("a rotation is under way")
+
+// Step is how far a node has come in a rotation.
+type Step string
+
+// The steps of a rotation.
+const (
+	StepInstalled Step = "installed"
+	StepUsing     Step = "using"
+	StepRemoved   Step = "removed"
+)
+
+// Progress is one node having reached one step.
+type Progress struct {
+	Node string
+	Step Step
+}
+
+// Rotation says how a rotation ended.
+type Rotation struct {
+	Epoch       uint64 // the new epoch
+	Previous    uint64 // the one before
+	Fingerprint string // of the new epoch
+	Using       int    // nodes that seal with the new epoch, this one included
+	// Missing are the members that do not use it, by name: live ones that did
+	// not follow, and failed ones. All of them fetch it when they next meet
+	// anybody.
+	Missing []string
+	Removed bool // whether the previous epoch is gone
+}
+
+// rotateDeadline bounds each step of a rotation; after it the nodes that did not
+// follow are named.
+const rotateDeadline = 20 * time.Second
+
+// Rotate makes a new epoch and carries it through its life: every live node
+// installs it, every live node seals with it, then the old one is removed. It
+// tells report of each step, which must not block.
+//
+// While a live node does not follow, the old epoch stays, so that nothing it
+// sends is lost. Errors: ErrNotKeeper, ErrRotating, or that of our
+// own keyring; the rotation may then be started again.
+func (n *Node) Rotate(ctx context.Context, report func(Progress)) (Rotation, error) {
+	if !n.isKeeper() {
+		return Rotation{}, fmt.Errorf("%w; keepers are: %s", ErrNotKeeper, strings.Join(n.keepers(), ", "))
+	}
+	if !n.rotating.TryLock() {
+		return Rotation{}, ErrRotating
+	}
+	defer n.rotating.Unlock()
+
+	old := n.config.Keyring.Keyring().Primary()
+	retire := wire.Statement{
+		Number:     old.Number,
+		Previous:   n.ledger.previousDigest(old.Number),
+		Commitment: old.Secret.Commitment(),
+		Reason:     "rotated",
+	}
+	begin, install, err := n.beginEpoch()
+	if err != nil {
+		return Rotation{}, err
+	}
+	rotation := Rotation{Epoch: begin.Number, Previous: old.Number}
+	if epoch, ok := n.config.Keyring.Keyring().Get(begin.Number); ok {
+		rotation.Fingerprint = epoch.Secret.Fingerprint()
+	}
+	n.carry(ctx, install, StepInstalled, report, func(s transport.State) bool { return s.Highest >= begin.Number })
+	use, err := n.act(begin, wire.ActionUse)
+	if err != nil {
+		return rotation, err
+	}
+	using, behind := n.carry(ctx, use, StepUsing, report, func(s transport.State) bool { return s.Primary >= begin.Number })
+	rotation.Using, rotation.Missing = len(using)+1, n.without(using)
+	if behind {
+		return rotation, nil
+	}
+	remove, err := n.act(retire, wire.ActionRemove)
+	if err != nil {
+		return rotation, err
+	}
+	_, behind = n.carry(ctx, remove, StepRemoved, report, func(transport.State) bool { return true })
+	rotation.Removed = !behind
+	return rotation, nil
+}
+
+// without names the members that are not in reached and did not leave.
+func (n *Node) without(reached map[pki.Name]bool) []string {
+	var names []string
+	for _, m := range n.Members() {
+		if m.Status != StatusLeft && !reached[pki.Name(m.Name)] && m.Name != string(n.config.Identity.Name) {
+			names = append(names, m.Name)
+		}
+	}
+	return names
+}
+
+// beginEpoch makes a new epoch and installs it here. It returns what is to be
+// said about it from then on, and the statement that installs it.
+func (n *Node) beginEpoch() (wire.Statement, *statement, error) {
+	highest, _ := n.ledger.State()
+	secret, err := keyring.NewSecret()
+	if err != nil {
+		return wire.Statement{}, nil, err
+	}
+	said := wire.Statement{
+		Number:     highest + 1,
+		Previous:   n.ledger.installDigest(highest),
+		Commitment: secret.Commitment(),
+		Reason:     "operator",
+	}
+	install, err := n.sign(said, wire.ActionInstall)
+	if err == nil {
+		err = n.ledger.begin(install, secret)
+	}
+	if err != nil {
+		secret.Destroy()
+		return wire.Statement{}, nil, err
+	}
+	n.epochsChanged()
+	return said, install, nil
+}
+
+// sign makes a statement of ours.
+func (n *Node) sign(s wire.Statement, action wire.Action) (*statement, error) {
+	s.Action, s.Keeper, s.Issued = action, string(n.config.Identity.Name), time.Now()
+	raw, err := wire.SignStatement(n.config.Identity.Signing, n.config.Trust.Cluster(), s)
+	if err != nil {
+		return nil, err
+	}
+	return verifyStatement(n.config.Trust, raw, n.config.Identity.Credential, time.Now())
+}
+
+// act signs a statement and applies it here first.
+func (n *Node) act(s wire.Statement, action wire.Action) (*statement, error) {
+	signed, err := n.sign(s, action)
+	if err != nil {
+		return nil, err
+	}
+	if err := n.ledger.apply(signed); err != nil {
+		return nil, err
+	}
+	n.epochsChanged()
+	return signed, nil
+}
+
+// carry spreads a statement and brings every live member up to date with it,
+// until done is true of each or the deadline passes. It returns the others that
+// are done, and whether a live one is not.
+func (n *Node) carry(ctx context.Context, s *statement, step Step, report func(Progress), done func(transport.State) bool) (reached map[pki.Name]bool, behind bool) {
+	ctx, cancel := context.WithTimeout(ctx, rotateDeadline)
+	defer cancel()
+	n.epochGossip.spread(s.raw, s.credential)
+	n.hurry()
+	report(Progress{Node: string(n.config.Identity.Name), Step: step})
+	reached = make(map[pki.Name]bool)
+	unreached := func() []*guard.Peer {
+		return slices.DeleteFunc(n.livePeers(), func(p *guard.Peer) bool { return reached[p.Name] })
+	}
+	for {
+		for _, name := range n.syncAll(ctx, unreached(), done) {
+			reached[name] = true
+			report(Progress{Node: string(name), Step: step})
+		}
+		behind = len(unreached()) > 0
+		if !behind || ctx.Err() != nil {
+			return reached, behind
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(retryStep):
+		}
+	}
+}
+
+// retryStep is the pause before asking again the members that are behind.
+const retryStep = 200 * time.Millisecond
+
+// Rehearsal says whom a rotation would reach.
+type Rehearsal struct {
+	Epoch    uint64 // the number the new epoch would get
+	Previous uint64
+	Reached  []string
+	Missing  []string // known, not left, and not reached now
+}
+
+// Rehearse changes nothing and asks every member whether it would follow.
+func (n *Node) Rehearse(ctx context.Context) (Rehearsal, error) {
+	if !n.isKeeper() {
+		return Rehearsal{}, fmt.Errorf("%w; keepers are: %s", ErrNotKeeper, strings.Join(n.keepers(), ", "))
+	}
+	highest, primary := n.ledger.State()
+	r := Rehearsal{Epoch: highest + 1, Previous: primary, Reached: []string{string(n.config.Identity.Name)}}
+	for _, name := range n.syncAll(ctx, n.livePeers(), func(transport.State) bool { return true }) {
+		r.Reached = append(r.Reached, string(name))
+	}
+	for _, m := range n.Members() {
+		if m.Status != StatusLeft && !slices.Contains(r.Reached, m.Name) {
+			r.Missing = append(r.Missing, m.Name)
+		}
+	}
+	return r, nil
+}
+
+// syncWorkers is how many members are brought up to date at once.
+const syncWorkers = 16
+
+// syncAll syncs with each peer and returns the names of those that are done.
+func (n *Node) syncAll(ctx context.Context, peers []*guard.Peer, done func(transport.State) bool) []pki.Name {
+	var mu sync.Mutex
+	var names []pki.Name
+	var group sync.WaitGroup
+	slots := make(chan struct{}, syncWorkers)
+	for _, p := range peers {
+		slots <- struct{}{}
+		group.Go(func() {
+			defer func() { <-slots }()
+			ctx, cancel := context.WithTimeout(ctx, syncTimeout)
+			defer cancel()
+			state, err := n.transport.Sync(ctx, memberlist.Address{Name: string(p.Name)})
+			if err != nil || !done(state) {
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			names = append(names, p.Name)
+		})
+	}
+	group.Wait()
+	slices.Sort(names)
+	return names
+}
+
+func (n *Node) isKeeper() bool {
+	p := n.roster.Get(n.config.Identity.Name)
+	return p != nil && p.Credential.HasRole(pki.RoleKeeper)
+}
+
+// keepers names the live keepers.
+func (n *Node) keepers() []string {
+	var names []string
+	for _, p := range n.livePeers() {
+		if p.Credential.HasRole(pki.RoleKeeper) {
+			names = append(names, string(p.Name))
+		}
+	}
+	if len(names) == 0 {
+		return []string{"not in sight"}
+	}
+	return names
+}

@@ -1,0 +1,156 @@
+package secgossip
+
+import (
+	"crypto/ed25519"
+	"crypto/sha256"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/secgossip/secgossip/pki"
+	"github.com/secgossip/secgossip/secgossip/internal/wire"
+)
+
+// selfRecord is what we say about ourselves: the signed node record in force.
+type selfRecord struct {
+	identity  Identity
+	cluster   pki.ClusterID
+	boot      [wire.BootSize]byte // fresh at every start: old packets never open
+	endpoints []netip.AddrPort
+
+	mu       sync.Mutex
+	sequence uint64
+	leaving  bool
+	raw      []byte
+}
+
+// key is our Ed25519 key.
+func (s *selfRecord) key() [32]byte {
+	return [32]byte(s.identity.Signing.Public().(ed25519.PublicKey))
+}
+
+// current returns the signed record.
+func (s *selfRecord) current() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.raw
+}
+
+func (s *selfRecord) digest() [32]byte { return sha256.Sum256(s.current()) }
+
+// sign makes a new record, later than any before and later than above.
+func (s *selfRecord) sign(above uint64, leaving bool, now time.Time) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.leaving = s.leaving || leaving
+	s.sequence = max(s.sequence+1, above+1, uint64(now.UnixMilli()))
+	raw, err := wire.SignRecord(s.identity.Signing, s.cluster, wire.Record{
+		Name:       string(s.identity.Name),
+		Sequence:   s.sequence,
+		Boot:       s.boot,
+		Endpoints:  s.endpoints,
+		Credential: s.identity.Credential,
+		Leaving:    s.leaving,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("signing our node record: %w", err)
+	}
+	s.raw = raw
+	return raw, nil
+}
+
+// renewRecord signs a new record of ours and puts it into the roster.
+func (n *Node) renewRecord(above uint64) error {
+	raw, err := n.self.sign(above, false, time.Now())
+	if err != nil {
+		return err
+	}
+	_, err = n.roster.Admit(raw, time.Now())
+	return err
+}
+
+// leaveRecord signs our last record: it proves to everybody that we left, and
+// were not declared failed by somebody else.
+func (n *Node) leaveRecord() error {
+	raw, err := n.self.sign(0, true, time.Now())
+	if err != nil {
+		return err
+	}
+	_, err = n.roster.Admit(raw, time.Now())
+	return err
+}
+
+// overtakeLoop signs a new record when the cluster holds a later one than ours:
+// an earlier run of this node had its clock ahead.
+func (n *Node) overtakeLoop() {
+	for {
+		select {
+		case <-n.ctx.Done():
+			return
+		case sequence := <-n.overtake:
+			if err := n.renewRecord(sequence); err != nil {
+				n.logger.Error("signing our node record", slog.Any("error", err))
+			}
+		}
+	}
+}
+
+// advertised returns the addresses others are told: what the settings say, else
+// the address we listen on, else those of this host's interfaces. A loopback
+// address is only told when there is nothing else.
+func (n *Node) advertised() []netip.AddrPort {
+	port := n.transport.Port()
+	if len(n.config.Advertise) > 0 {
+		return n.config.Advertise
+	}
+	if bound := n.config.Bind.Addr(); !bound.IsUnspecified() {
+		return []netip.AddrPort{netip.AddrPortFrom(bound, port)}
+	}
+	var public, private, loopback []netip.AddrPort
+	for _, addr := range interfaceAddrs(n.config.Bind.Addr().Is4()) {
+		at := netip.AddrPortFrom(addr, port)
+		switch {
+		case addr.IsLoopback():
+			loopback = append(loopback, at)
+		case addr.IsPrivate():
+			private = append(private, at)
+		default:
+			public = append(public, at)
+		}
+	}
+	all := slices.Concat(public, private)
+	if len(all) == 0 {
+		all = loopback
+	}
+	return all[:min(len(all), wire.MaxEndpoints)]
+}
+
+// interfaceAddrs lists this host's unicast addresses, without link-local ones:
+// they mean nothing on another link.
+func interfaceAddrs(only4 bool) []netip.Addr {
+	var all []netip.Addr
+	found, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	for _, a := range found {
+		ipnet, ok := a.(*net.IPNet)
+		if !ok {
+			continue
+		}
+		addr, ok := netip.AddrFromSlice(ipnet.IP)
+		if !ok {
+			continue
+		}
+		addr = addr.Unmap()
+		if addr.IsLinkLocalUnicast() || addr.IsMulticast() || only4 && !addr.Is4() {
+			continue
+		}
+		all = append(all, addr)
+	}
+	return all
+}

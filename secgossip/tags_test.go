@@ -1,0 +1,62 @@
+package secgossip
+
+import (
+	"bytes"
+	"maps"
+	"strings"
+	"testing"
+)
+
+func TestBadTagsAreRefused(t *testing.T) {
+	many := make(map[string]string)
+	for i := range maxTags + 1 {
+		many[strings.Repeat("t", i+1)] = ""
+	}
+	for name, tags := range map[string]map[string]string{
+		"no name":              {"": "x"},
+		"long name":            {strings.Repeat("n", maxTagName+1): "x"},
+		"long value":           {"n": strings.Repeat("v", maxTagValue+1)},
+		"newline in the value": {"n": "a\nb"},
+		"escape in the name":   {"\x1b[2J": "x"},
+		"NUL":                  {"n": "\x00"},
+		"C1 control":           {"n": "\u009b31m"},
+		"not UTF-8":            {"n": "\xff"},
+		"too many":             many,
+		"too large together":   {"a": strings.Repeat("a", 250), "b": strings.Repeat("b", 250), "c": strings.Repeat("c", 10)},
+	} {
+		if err := CheckTags(tags); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+func TestTagsSurviveTheWire(t *testing.T) {
+	for _, tags := range []map[string]string{{}, {"role": "web"}, {"a": "", "ü": "x=1,y\t"[:5]}} {
+		if err := CheckTags(tags); err != nil {
+			t.Fatal(err)
+		}
+		got, err := decodeTags(encodeTags(tags))
+		if err != nil || !maps.Equal(got, tags) {
+			t.Errorf("got %v, %v, want %v", got, err, tags)
+		}
+	}
+}
+
+// Every problem is named, not the first one only.
+func TestAllProblemsOfTagsAreReported(t *testing.T) {
+	err := CheckTags(map[string]string{"": "x", "n": "a\nb"})
+	if err == nil || strings.Count(err.Error(), "\n") != 1 {
+		t.Errorf("got %v, want two problems", err)
+	}
+}
+
+func FuzzTagsHaveOneEncoding(f *testing.F) {
+	f.Add(encodeTags(map[string]string{"role": "web", "zone": "a"}))
+	f.Add([]byte{0xa1, 0x61, 'a', 0x60})
+	f.Fuzz(func(t *testing.T, meta []byte) {
+		tags, err := decodeTags(meta)
+		if err == nil && !bytes.Equal(encodeTags(tags), meta) {
+			t.Errorf("%x has a second encoding", meta)
+		}
+	})
+}
