@@ -1,0 +1,147 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/secgossip/secgossip/internal/agent"
+	"github.com/secgossip/secgossip/internal/home"
+)
+
+func newAgentCmd(e *env) *cobra.Command {
+	var flags agent.Settings
+	var tags []string
+	var configFile string
+	cmd := &cobra.Command{
+		Use:   "agent",
+		Short: "Run the agent",
+		Long: `agent runs this host's node until it is told to stop. It needs a home made by
+init or by pki issue.
+
+Settings come from config.yaml in the home, whose keys are the names of these
+flags, and then from the flags. SIGINT leaves the cluster first; SIGTERM stops at
+once, and the others will call the node failed until it is back.`,
+		Example: "  secgossip agent --bind 0.0.0.0:7946 --advertise 203.0.113.7 --event-handler user:deploy=/usr/local/bin/deploy",
+		Args:    usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			at, err := e.home()
+			if err != nil {
+				return err
+			}
+			flags.RPCAddr = e.rpcAddr
+			var badTags error
+			flags.Tags, badTags = parseTags(tags)
+			settings, badFile := readSettings(at, configFile)
+			settings = settings.Merge(flags)
+			// All at once: nobody likes to be told of one mistake after the other.
+			if err := errors.Join(badFile, badTags, settings.Check()); err != nil {
+				return fmt.Errorf("%w: %w", agent.ErrSetup, err)
+			}
+			return e.runAgent(at, settings)
+		},
+	}
+	defaults := agent.DefaultSettings()
+	f := cmd.Flags()
+	f.StringVar(&flags.Bind, "bind", "", "`ADDRESS[:PORT]` to listen on for gossip, UDP and TCP (default "+defaults.Bind+")")
+	f.StringArrayVar(&flags.Advertise, "advertise", nil, "`ADDRESS[:PORT]` others reach this node at; repeat for more")
+	f.StringArrayVar(&flags.Join, "join", nil, "`ADDRESS[:PORT]` of a member to join by; at least one must answer")
+	f.StringArrayVar(&flags.RetryJoin, "retry-join", nil, "`ADDRESS[:PORT]` of a member to join by, tried until one answers")
+	f.StringArrayVar(&flags.EventHandlers, "event-handler", nil, "[FILTER[,FILTER...]=]PROGRAM to run on events; repeat for more")
+	f.StringArrayVar(&flags.HandlerWritable, "handler-writable", nil, "`PATH` that handlers may write to; repeat for more")
+	f.StringVar(&flags.HandlerUser, "handler-user", "", "user that runs handlers when the agent is root (default "+agent.DefaultHandlerUser+")")
+	f.StringVar(&flags.HandlerTimeout, "handler-timeout", "", "how long a handler may run (default "+defaults.HandlerTimeout+")")
+	f.StringVar(&flags.HandlerSandbox, "handler-sandbox", "", "strict, or reduced: run handlers where the kernel cannot confine them fully (default "+defaults.HandlerSandbox+")")
+	f.StringArrayVar(&tags, "tag", nil, "`NAME=VALUE` this node tells the cluster; repeat for more")
+	f.StringVar(&flags.Profile, "profile", "", "timings: lan, wan or local (default "+defaults.Profile+")")
+	f.StringVar(&flags.LogLevel, "log-level", "", "debug, info, warn or error (default "+defaults.LogLevel+")")
+	f.StringVar(&configFile, "config-file", "", "settings `FILE` (default config.yaml in the home)")
+	return cmd
+}
+
+// parseTags reads NAME=VALUE flags. A tag given twice is a mistake.
+func parseTags(list []string) (map[string]string, error) {
+	tags := make(map[string]string)
+	var problems []error
+	for _, text := range list {
+		name, value, ok := strings.Cut(text, "=")
+		if _, twice := tags[name]; twice {
+			problems = append(problems, fmt.Errorf("--tag %q is given twice", name))
+		}
+		if !ok || name == "" {
+			problems = append(problems, fmt.Errorf("--tag %q: want NAME=VALUE", text))
+			continue
+		}
+		tags[name] = value
+	}
+	return tags, errors.Join(problems...)
+}
+
+// readSettings lays the settings file over the defaults. The one of the home
+// need not exist; one that was named must.
+func readSettings(at home.Home, configFile string) (agent.Settings, error) {
+	path := configFile
+	if path == "" {
+		path = at.Config()
+	}
+	file, err := agent.ReadSettings(path)
+	if configFile == "" && errors.Is(err, fs.ErrNotExist) {
+		return agent.DefaultSettings(), nil
+	}
+	if err != nil {
+		return agent.DefaultSettings(), err
+	}
+	return agent.DefaultSettings().Merge(file), nil
+}
+
+// runAgent runs an agent until a signal or a client stops it.
+func (e *env) runAgent(at home.Home, settings agent.Settings) error {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	defer signal.Stop(signals)
+
+	fmt.Fprintln(e.stderr, "==> Starting secgossip agent...")
+	a, err := agent.Start(at, settings, e.stderr)
+	if err != nil {
+		return err
+	}
+	joined := a.Join()
+	for {
+		select {
+		case err := <-joined:
+			if err != nil {
+				return errors.Join(err, a.Close())
+			}
+			continue
+		case s := <-signals:
+			if s == syscall.SIGTERM {
+				fmt.Fprintln(e.stderr, "==> Caught SIGTERM, stopping...")
+				return a.Close()
+			}
+			fmt.Fprintln(e.stderr, "==> Caught SIGINT, leaving the cluster...")
+		case <-a.Left():
+			fmt.Fprintln(e.stderr, "==> Asked to leave the cluster...")
+		}
+		return e.leave(a, signals)
+	}
+}
+
+// leave tells the cluster that the agent goes, then stops it. A second signal
+// cuts that short.
+func (e *env) leave(a *agent.Agent, signals <-chan os.Signal) error {
+	left := make(chan error, 1)
+	go func() { left <- a.Leave() }()
+	select {
+	case err := <-left:
+		return errors.Join(err, a.Close())
+	case <-signals:
+		fmt.Fprintln(e.stderr, "==> Caught a second signal, stopping at once...")
+		return errors.Join(errors.New("stopped before the cluster knew that this node leaves"), a.Close())
+	}
+}

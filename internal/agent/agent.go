@@ -1,0 +1,263 @@
+// Package agent wires settings, gossip node, RPC and handlers into one running
+// agent.
+package agent
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/secgossip/secgossip/handler"
+	"github.com/secgossip/secgossip/internal/home"
+	"github.com/secgossip/secgossip/internal/rpc"
+	"github.com/secgossip/secgossip/keyring"
+	"github.com/secgossip/secgossip/pki"
+	"github.com/secgossip/secgossip/rpcauth"
+	"github.com/secgossip/secgossip/secgossip"
+)
+
+// ErrSetup says that the agent was not started because of its settings or its
+// home; nothing was changed.
+var ErrSetup = errors.New("not started")
+
+// Agent is a running agent.
+type Agent struct {
+	settings Settings
+	plan     plan
+	identity *home.Node
+	logger   *slog.Logger
+
+	node   *secgossip.Node
+	runner *handler.Runner
+	server *http.Server
+	rpc    net.Listener
+	lock   *os.File // of the home
+
+	ctx     context.Context // ends with Close
+	cancel  context.CancelFunc
+	left    chan struct{} // closed when a client asked us to leave
+	leaving sync.Once
+	running sync.WaitGroup
+}
+
+// lockedBuffers is how many secrets an agent holds in locked memory at most: two
+// node keys, the knock key, four epochs, and as many again while files are read.
+const lockedBuffers = 16
+
+// Start starts the agent of a home and writes a banner and then its log to log. Every error wraps ErrSetup, for with the same
+// settings and home it would come again, unless a socket or the home is taken.
+func Start(at home.Home, settings Settings, log io.Writer) (*Agent, error) {
+	plan, err := settings.check()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrSetup, err)
+	}
+	if err := keyring.Harden(lockedBuffers); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrSetup, err)
+	}
+	identity, err := at.LoadNode(time.Now())
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrSetup, err)
+	}
+	gate := &gate{to: log}
+	a := &Agent{
+		settings: settings,
+		plan:     plan,
+		identity: identity,
+		logger:   slog.New(slog.NewTextHandler(gate, &slog.HandlerOptions{Level: plan.level})),
+		left:     make(chan struct{}),
+	}
+	a.ctx, a.cancel = context.WithCancel(context.Background())
+	if err := a.start(at); err != nil {
+		gate.release("")
+		a.Close()
+		return nil, err
+	}
+	gate.release(a.banner())
+	return a, nil
+}
+
+func (a *Agent) start(at home.Home) error {
+	var err error
+	if a.lock, err = at.Lock(); err != nil {
+		return err
+	}
+	if a.identity.Keyring.Recovered() {
+		a.logger.Warn("keyring was damaged, its previous version is in use; newer epochs are fetched from other members")
+	}
+	a.runner, err = handler.New(handler.Config{
+		Specs: a.plan.handlers,
+		Settings: handler.Settings{
+			User:     a.settings.HandlerUser,
+			Writable: a.settings.HandlerWritable,
+			Timeout:  a.plan.timeout,
+			Sandbox:  handler.Sandbox(a.settings.HandlerSandbox),
+		},
+		Private: at.Private(),
+		Logger:  a.logger,
+	})
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrSetup, handlerError(err))
+	}
+	if a.rpc, err = net.Listen(tcpNetwork(a.plan.rpc), a.plan.rpc.String()); err != nil {
+		return listenError("rpc-addr", a.plan.rpc, err)
+	}
+	verifier := rpcauth.NewVerifier(a.identity.Trust)
+	events := newHub()
+	a.node, err = secgossip.New(secgossip.Config{
+		Identity: a.identity.Identity,
+		Trust:    a.identity.Trust,
+		Keyring:  a.identity.Keyring,
+		Verifier: eventVerifier{verifier},
+		Observer: &observer{
+			name:    string(a.identity.Identity.Name),
+			tags:    a.settings.Tags,
+			runner:  a.runner,
+			hub:     events,
+			logger:  a.logger,
+			nowFunc: time.Now,
+		},
+		Bind:      a.plan.bind,
+		Advertise: a.advertise(),
+		Tags:      a.settings.Tags,
+		Profile:   a.plan.profile,
+		StateDir:  at.State(),
+		Logger:    a.logger,
+	})
+	if err != nil {
+		return listenError("bind", a.plan.bind, err)
+	}
+	return a.serve(verifier, events)
+}
+
+// tcpNetwork keeps an IPv4 wildcard from opening IPv6 as well.
+func tcpNetwork(at netip.AddrPort) string {
+	if at.Addr().Is4() {
+		return "tcp4"
+	}
+	return "tcp"
+}
+
+// advertise fills in the port of addresses that were given without one.
+func (a *Agent) advertise() []netip.AddrPort {
+	var all []netip.AddrPort
+	for _, at := range a.plan.advertise {
+		if at.Port() == 0 {
+			at = netip.AddrPortFrom(at.Addr(), a.plan.bind.Port())
+		}
+		all = append(all, at)
+	}
+	return all
+}
+
+// handlerError adds the fix where what is wrong with a handler does not name it.
+func handlerError(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return &home.Problem{
+			Err:  err,
+			Next: "name a program that exists, as FILTER=PATH: no shell reads it, and the search path is not asked",
+		}
+	}
+	return err
+}
+
+// listenError adds the fix to what listening says.
+func listenError(flag string, at netip.AddrPort, err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return &home.Problem{
+			Err:  fmt.Errorf("address %s is already in use", at),
+			Next: fmt.Sprintf("another agent may be running here; stop it, or name another address by --%s", flag),
+		}
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		err = &home.Problem{
+			Err:  fmt.Errorf("address %s is not on this host", at),
+			Next: fmt.Sprintf("name an address of this host by --%s; behind port mapping, the public one goes to --advertise", flag),
+		}
+	}
+	return fmt.Errorf("%w: %w", ErrSetup, err)
+}
+
+// serve opens the RPC: mutual TLS, then the gate, then the service.
+func (a *Agent) serve(verifier *rpcauth.Verifier, events *hub) error {
+	gate, err := rpcauth.NewGate(rpcauth.GateConfig{
+		Verifier: verifier,
+		Rules:    rpc.Rules(),
+		Now:      time.Now,
+		Audit:    a.audit,
+		Refuse:   rpc.Refuse,
+	})
+	if err != nil {
+		return err
+	}
+	service := &service{
+		node:   a.node,
+		runner: a.runner,
+		hub:    events,
+		tags:   a.settings.Tags,
+		leave:  func() { a.leaving.Do(func() { close(a.left) }) },
+		ctx:    a.ctx,
+		logger: a.logger,
+	}
+	own := func() (*tls.Certificate, error) { return a.identity.Identity.Certificate() }
+	config := a.identity.Trust.ServerTLS(own, []pki.Kind{pki.KindClient}, time.Now)
+	a.server = rpc.NewServer(config, gate.Wrap(rpc.Handler(service, a.logger)))
+	a.running.Go(func() {
+		if err := a.server.ServeTLS(a.rpc, "", ""); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			a.logger.Error("rpc stopped", "error", err)
+		}
+	})
+	return nil
+}
+
+// audit puts one decision of the gate on record.
+func (a *Agent) audit(r rpcauth.AuditRecord) {
+	a.logger.Info("rpc audit", "verdict", string(r.Verdict), "principal", string(r.Who), "token", r.Token,
+		"procedure", r.What, "source", r.Source, "reason", r.Reason, "skipped", r.Skipped)
+}
+
+// Left is closed when a client asked the agent to leave.
+func (a *Agent) Left() <-chan struct{} { return a.left }
+
+// Leave tells the cluster that we go. Close follows.
+func (a *Agent) Leave() error { return a.node.Leave() }
+
+// closeTimeout bounds the end of handlers and calls.
+const closeTimeout = 5 * time.Second
+
+// Close stops everything and waits for it.
+func (a *Agent) Close() error {
+	a.cancel()
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	var problems []error
+	if a.server != nil {
+		// A call that asked us to leave still gets its answer.
+		if err := a.server.Shutdown(ctx); err != nil {
+			problems = append(problems, a.server.Close())
+		}
+	} else if a.rpc != nil {
+		problems = append(problems, a.rpc.Close())
+	}
+	if a.node != nil {
+		problems = append(problems, a.node.Close())
+	}
+	if a.runner != nil {
+		problems = append(problems, a.runner.Close(ctx))
+	}
+	a.running.Wait()
+	if a.lock != nil {
+		problems = append(problems, a.lock.Close())
+	}
+	return errors.Join(problems...)
+}

@@ -1,0 +1,89 @@
+package agent
+
+import (
+	"sync"
+
+	secgossipv1 "github.com/secgossip/secgossip/api/secgossip/v1"
+	"github.com/secgossip/secgossip/handler"
+)
+
+// hub passes what happens on to the streams that are open. A stream whose client
+// does not read loses records and is told how many; nothing waits for it.
+type hub struct {
+	mu          sync.Mutex
+	subscribers map[*subscriber]struct{}
+}
+
+// subscriber is one open stream.
+type subscriber struct {
+	filters []handler.Filter // none: everything
+	wake    chan struct{}
+
+	mu      sync.Mutex
+	pending []*secgossipv1.EventRecord
+	dropped uint64
+}
+
+// maxPending bounds what waits for a slow reader. Records are at most 1 KiB.
+const maxPending = 1024
+
+// maxSubscribers bounds the streams of one agent.
+const maxSubscribers = 64
+
+func newHub() *hub { return &hub{subscribers: make(map[*subscriber]struct{})} }
+
+// subscribe opens a stream; it reports false when there are too many.
+func (h *hub) subscribe(filters []handler.Filter) (*subscriber, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.subscribers) >= maxSubscribers {
+		return nil, false
+	}
+	s := &subscriber{filters: filters, wake: make(chan struct{}, 1)}
+	h.subscribers[s] = struct{}{}
+	return s, true
+}
+
+func (h *hub) unsubscribe(s *subscriber) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.subscribers, s)
+}
+
+// publish gives a record to every stream that wants it.
+func (h *hub) publish(e handler.Event, record *secgossipv1.EventRecord) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for s := range h.subscribers {
+		if wants(s.filters, e) {
+			s.add(record)
+		}
+	}
+}
+
+func wants(filters []handler.Filter, e handler.Event) bool {
+	return len(filters) == 0 || handler.Spec{Filters: filters}.Matches(e)
+}
+
+func (s *subscriber) add(record *secgossipv1.EventRecord) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.pending) >= maxPending {
+		s.pending = s.pending[1:]
+		s.dropped++
+	}
+	s.pending = append(s.pending, record)
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take returns what gathered.
+func (s *subscriber) take() ([]*secgossipv1.EventRecord, uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	records, dropped := s.pending, s.dropped
+	s.pending, s.dropped = nil, 0
+	return records, dropped
+}

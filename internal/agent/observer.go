@@ -1,0 +1,98 @@
+package agent
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"log/slog"
+	"maps"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	secgossipv1 "github.com/secgossip/secgossip/api/secgossip/v1"
+	"github.com/secgossip/secgossip/handler"
+	"github.com/secgossip/secgossip/secgossip"
+)
+
+// observer hands what the gossip core reports to handlers and streams.
+type observer struct {
+	name    string
+	tags    map[string]string
+	runner  *handler.Runner
+	hub     *hub
+	logger  *slog.Logger
+	nowFunc func() time.Time
+}
+
+// MemberEvent implements secgossip.Observer.
+func (o *observer) MemberEvent(kind string, m secgossip.Member) {
+	o.logger.Info("member event", "event", kind, "node", m.Name, "address", m.Endpoint.String())
+	event := handler.Event{
+		Kind: handler.Kind(kind),
+		Members: []handler.Member{{
+			Name: m.Name, Addr: m.Endpoint.Addr(), Role: m.Tags["role"], Tags: m.Tags,
+		}},
+		SelfName: o.name,
+		SelfTags: o.tags,
+	}
+	o.runner.Dispatch(event)
+	o.hub.publish(event, &secgossipv1.EventRecord{
+		Seen: timestamppb.New(o.nowFunc()),
+		Kind: &secgossipv1.EventRecord_Member{Member: &secgossipv1.MemberEvent{
+			Type: kind, Members: []*secgossipv1.Member{memberMessage(m)},
+		}},
+	})
+}
+
+// UserEvent implements secgossip.Observer.
+func (o *observer) UserEvent(e secgossip.Event) {
+	id := hex.EncodeToString(e.ID[:])
+	o.logger.Info("user event", "event", e.Name, "event_id", id, "principal", e.Principal)
+	event := handler.Event{
+		Kind:      handler.KindUser,
+		Name:      e.Name,
+		LTime:     e.LTime,
+		Payload:   e.Payload,
+		Principal: e.Principal,
+		EventID:   id,
+		SelfName:  o.name,
+		SelfTags:  o.tags,
+	}
+	o.runner.Dispatch(event)
+	o.hub.publish(event, &secgossipv1.EventRecord{
+		Seen: timestamppb.New(o.nowFunc()),
+		Kind: &secgossipv1.EventRecord_User{User: &secgossipv1.UserEvent{
+			EventId:      id,
+			Ltime:        e.LTime,
+			Name:         e.Name,
+			Payload:      e.Payload,
+			Coalesce:     e.Coalesce,
+			Principal:    e.Principal,
+			PrincipalKey: keyDigest(e.ClientKey),
+			TokenId:      hex.EncodeToString(e.TokenID[:]),
+			Issued:       timestamppb.New(e.Issued),
+			Expires:      timestamppb.New(e.Expires),
+		}},
+	})
+}
+
+// memberMessage is a member as the RPC contract has it.
+func memberMessage(m secgossip.Member) *secgossipv1.Member {
+	out := &secgossipv1.Member{
+		Name:         m.Name,
+		Port:         uint32(m.Endpoint.Port()),
+		Status:       string(m.Status),
+		Tags:         maps.Clone(m.Tags),
+		Epoch:        m.Epoch,
+		PrincipalKey: keyDigest(m.Key),
+	}
+	if m.Endpoint.IsValid() {
+		out.Addr = m.Endpoint.Addr().String()
+	}
+	return out
+}
+
+func keyDigest(key [32]byte) string {
+	sum := sha256.Sum256(key[:])
+	return hex.EncodeToString(sum[:])
+}

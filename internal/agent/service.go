@@ -1,0 +1,286 @@
+package agent
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"time"
+
+	"connectrpc.com/connect/v2"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	secgossipv1 "github.com/secgossip/secgossip/api/secgossip/v1"
+	"github.com/secgossip/secgossip/api/secgossip/v1/secgossipv1connect"
+	"github.com/secgossip/secgossip/handler"
+	"github.com/secgossip/secgossip/rpcauth"
+	"github.com/secgossip/secgossip/secgossip"
+)
+
+// service is the RPC contract on top of a running node. The gate has already
+// checked certificate, token and verb of every caller.
+type service struct {
+	secgossipv1connect.UnimplementedAgentServiceHandler
+	node   *secgossip.Node
+	runner *handler.Runner
+	hub    *hub
+	tags   map[string]string
+	leave  func() // starts leaving; the agent stops after
+	ctx    context.Context
+	logger *slog.Logger
+}
+
+// FireEvent takes in an event. The caller must have signed it itself: nobody
+// hands in what others signed.
+func (s *service) FireEvent(ctx context.Context, req *secgossipv1.FireEventRequest) (*secgossipv1.FireEventResponse, error) {
+	principal, ok := rpcauth.PrincipalFrom(ctx)
+	if !ok {
+		return nil, connect.NewError(connect.CodeUnauthenticated, "unauthenticated")
+	}
+	event, err := s.node.Fire(req.GetEvent(), principal.Key)
+	if err != nil {
+		return nil, s.refusal(err)
+	}
+	return &secgossipv1.FireEventResponse{EventId: hex.EncodeToString(event.ID[:]), Ltime: event.LTime}, nil
+}
+
+// refusal gives an error of the core the code a client can act on.
+func (s *service) refusal(err error) error {
+	code := connect.CodeInternal
+	switch {
+	case errors.Is(err, rpcauth.ErrGrant), errors.Is(err, secgossip.ErrNotYours):
+		code = connect.CodePermissionDenied
+	case errors.Is(err, secgossip.ErrDuplicate):
+		code = connect.CodeAlreadyExists
+	case errors.Is(err, secgossip.ErrBusy):
+		code = connect.CodeResourceExhausted
+	case errors.Is(err, secgossip.ErrNotKeeper), errors.Is(err, secgossip.ErrRotating):
+		code = connect.CodeFailedPrecondition
+	case errors.Is(err, secgossip.ErrTooLarge), isRefusal(err):
+		code = connect.CodeInvalidArgument
+	default:
+		s.logger.Error("rpc failed", "error", err)
+	}
+	return connect.NewError(code, err.Error())
+}
+
+// isRefusal reports whether an event was refused for what it is.
+func isRefusal(err error) bool {
+	for _, target := range []error{
+		rpcauth.ErrMalformed, rpcauth.ErrSignature, rpcauth.ErrExpired, rpcauth.ErrNotYetValid, rpcauth.ErrUnknownSigner,
+	} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
+}
+
+// ListMembers lists the members.
+func (s *service) ListMembers(context.Context, *secgossipv1.ListMembersRequest) (*secgossipv1.ListMembersResponse, error) {
+	out := new(secgossipv1.ListMembersResponse)
+	for _, m := range s.node.Members() {
+		out.Members = append(out.Members, memberMessage(m))
+	}
+	return out, nil
+}
+
+// GetInfo reports the agent's figures, in Serf's sections.
+func (s *service) GetInfo(context.Context, *secgossipv1.GetInfoRequest) (*secgossipv1.GetInfoResponse, error) {
+	sections := map[string]map[string]string{
+		"runtime": {
+			"os":         runtime.GOOS,
+			"arch":       runtime.GOARCH,
+			"version":    runtime.Version(),
+			"max_procs":  fmt.Sprint(runtime.GOMAXPROCS(0)),
+			"goroutines": fmt.Sprint(runtime.NumGoroutine()),
+			"cpu_count":  fmt.Sprint(runtime.NumCPU()),
+		},
+		"tags":           s.tags,
+		"event_handlers": {},
+		"sandbox":        {},
+	}
+	for _, layer := range handler.Layers() {
+		sections["sandbox"][layer.Name] = fmt.Sprintf("enforced: %t (%s)", layer.Enforced, layer.Detail)
+	}
+	for name, values := range s.node.Info() {
+		sections[name] = values
+	}
+	for _, stats := range s.runner.Stats() {
+		sections["event_handlers"][fmt.Sprintf("%d %s", stats.Handler, stats.Spec)] =
+			fmt.Sprintf("%d runs, %d failures, %d waiting, %d dropped", stats.Runs, stats.Failures, stats.Waiting, stats.Dropped)
+	}
+	out := &secgossipv1.GetInfoResponse{Sections: make(map[string]*secgossipv1.InfoSection)}
+	for name, values := range sections {
+		out.Sections[name] = &secgossipv1.InfoSection{Values: values}
+	}
+	return out, nil
+}
+
+// Leave answers, then leaves.
+func (s *service) Leave(context.Context, *secgossipv1.LeaveRequest) (*secgossipv1.LeaveResponse, error) {
+	s.leave()
+	return new(secgossipv1.LeaveResponse), nil
+}
+
+// ListKeys lists the epochs, newest first.
+func (s *service) ListKeys(context.Context, *secgossipv1.ListKeysRequest) (*secgossipv1.ListKeysResponse, error) {
+	out := new(secgossipv1.ListKeysResponse)
+	epochs := s.node.Epochs()
+	var primary uint64
+	for _, e := range epochs {
+		if e.Primary {
+			primary = e.Number
+		}
+	}
+	for i := len(epochs) - 1; i >= 0; i-- {
+		e := epochs[i]
+		state := "installed"
+		switch {
+		case e.Primary:
+			state = "primary"
+		case e.Number < primary:
+			state = "retiring"
+		}
+		out.Epochs = append(out.Epochs, &secgossipv1.Epoch{
+			Number:      e.Number,
+			Primary:     e.Primary,
+			State:       state,
+			Created:     timestamppb.New(e.Created),
+			Fingerprint: e.Fingerprint,
+			HeldBy:      uint32(e.HeldBy),
+			Sealed:      e.Sealed,
+		})
+	}
+	return out, nil
+}
+
+// StreamEvents sends what happens from now on.
+func (s *service) StreamEvents(ctx context.Context, req *secgossipv1.StreamEventsRequest, stream secgossipv1connect.AgentServiceStreamEventsServerStream) error {
+	filters, err := parseFilters(req.GetFilters())
+	if err != nil {
+		return connect.NewError(connect.CodeInvalidArgument, err.Error())
+	}
+	subscriber, ok := s.hub.subscribe(filters)
+	if !ok {
+		return connect.NewError(connect.CodeResourceExhausted, "too many streams are open")
+	}
+	defer s.hub.unsubscribe(subscriber)
+	if principal, ok := rpcauth.PrincipalFrom(ctx); ok {
+		s.logger.Debug("stream opened", "principal", string(principal.Name))
+	}
+	if err := stream.Send(new(secgossipv1.StreamEventsResponse)); err != nil {
+		return err
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.ctx.Done():
+			return nil
+		case <-subscriber.wake:
+		}
+		records, dropped := subscriber.take()
+		if err := stream.Send(&secgossipv1.StreamEventsResponse{Records: records, Dropped: dropped}); err != nil {
+			return err
+		}
+	}
+}
+
+// parseFilters reads filters in the words of event handlers.
+func parseFilters(texts []string) ([]handler.Filter, error) {
+	const most, longest = 32, 80
+	if len(texts) > most {
+		return nil, fmt.Errorf("%d filters: at most %d", len(texts), most)
+	}
+	var filters []handler.Filter
+	for _, text := range texts {
+		if len(text) > longest {
+			return nil, fmt.Errorf("filter of %d bytes: at most %d", len(text), longest)
+		}
+		filter, err := handler.ParseFilter(text)
+		if err != nil {
+			return nil, err
+		}
+		filters = append(filters, filter)
+	}
+	return filters, nil
+}
+
+// RotateKeys starts a rotation and reports on it. The rotation goes on when the
+// caller goes away.
+func (s *service) RotateKeys(ctx context.Context, req *secgossipv1.RotateKeysRequest, stream secgossipv1connect.AgentServiceRotateKeysServerStream) error {
+	if req.GetDryRun() {
+		return s.rehearse(ctx, stream)
+	}
+	started := time.Now()
+	progress := make(chan secgossip.Progress, 1024)
+	type outcome struct {
+		rotation secgossip.Rotation
+		err      error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		rotation, err := s.node.Rotate(s.ctx, func(p secgossip.Progress) {
+			select {
+			case progress <- p:
+			default: // nobody reads: the rotation does not wait
+			}
+		})
+		done <- outcome{rotation, err}
+	}()
+	send := func(p secgossip.Progress) error {
+		return stream.Send(&secgossipv1.RotateKeysResponse{Progress: []*secgossipv1.RotationProgress{{
+			Node: p.Node, State: string(p.Step),
+		}}})
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case p := <-progress:
+			if err := send(p); err != nil {
+				return err
+			}
+		case end := <-done:
+			for len(progress) > 0 {
+				if err := send(<-progress); err != nil {
+					return err
+				}
+			}
+			if end.err != nil {
+				return s.refusal(end.err)
+			}
+			r := end.rotation
+			return stream.Send(&secgossipv1.RotateKeysResponse{Summary: &secgossipv1.RotationSummary{
+				Epoch:       r.Epoch,
+				Previous:    r.Previous,
+				Fingerprint: r.Fingerprint,
+				Using:       uint32(r.Using),
+				Missing:     r.Missing,
+				Removed:     r.Removed,
+				DurationMs:  uint64(time.Since(started).Milliseconds()),
+			}})
+		}
+	}
+}
+
+// rehearse says which members a rotation would reach.
+func (s *service) rehearse(ctx context.Context, stream secgossipv1connect.AgentServiceRotateKeysServerStream) error {
+	rehearsal, err := s.node.Rehearse(ctx)
+	if err != nil {
+		return s.refusal(err)
+	}
+	out := &secgossipv1.RotateKeysResponse{Summary: &secgossipv1.RotationSummary{
+		Epoch: rehearsal.Epoch, Previous: rehearsal.Previous, Missing: rehearsal.Missing,
+	}}
+	for _, name := range rehearsal.Reached {
+		out.Progress = append(out.Progress, &secgossipv1.RotationProgress{Node: name, State: "reachable"})
+	}
+	for _, name := range rehearsal.Missing {
+		out.Progress = append(out.Progress, &secgossipv1.RotationProgress{Node: name, State: "unreachable", Detail: "fetches the epoch by itself when it is back"})
+	}
+	return stream.Send(out)
+}

@@ -1,0 +1,191 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/secgossip/secgossip/handler"
+	"github.com/secgossip/secgossip/secgossip"
+)
+
+// Settings are what an operator can say about an agent. The keys of the settings
+// file are the names of the flags. No setting weakens a check.
+type Settings struct {
+	Bind            string            `yaml:"bind"`
+	Advertise       []string          `yaml:"advertise"`
+	RPCAddr         string            `yaml:"rpc-addr"`
+	Join            []string          `yaml:"join"`
+	RetryJoin       []string          `yaml:"retry-join"`
+	Tags            map[string]string `yaml:"tag"`
+	Profile         string            `yaml:"profile"`
+	LogLevel        string            `yaml:"log-level"`
+	EventHandlers   []string          `yaml:"event-handler"`
+	HandlerWritable []string          `yaml:"handler-writable"`
+	HandlerUser     string            `yaml:"handler-user"`
+	HandlerTimeout  string            `yaml:"handler-timeout"`
+	HandlerSandbox  string            `yaml:"handler-sandbox"`
+}
+
+// DefaultSettings are in force where neither file nor flag says otherwise. There
+// is no handler-user among them: which one it is by default depends on whether
+// the agent is root.
+func DefaultSettings() Settings {
+	return Settings{
+		Bind:           "0.0.0.0:7946",
+		RPCAddr:        "127.0.0.1:7373",
+		Profile:        string(secgossip.ProfileLAN),
+		LogLevel:       "info",
+		HandlerTimeout: "30s",
+		HandlerSandbox: string(handler.Strict),
+	}
+}
+
+// Merge lays over on top of s: a value that is set replaces, lists are appended
+// and tags are laid over one by one, as Serf does.
+func (s Settings) Merge(over Settings) Settings {
+	replace := func(value *string, by string) {
+		if by != "" {
+			*value = by
+		}
+	}
+	replace(&s.Bind, over.Bind)
+	replace(&s.RPCAddr, over.RPCAddr)
+	replace(&s.Profile, over.Profile)
+	replace(&s.LogLevel, over.LogLevel)
+	replace(&s.HandlerUser, over.HandlerUser)
+	replace(&s.HandlerTimeout, over.HandlerTimeout)
+	replace(&s.HandlerSandbox, over.HandlerSandbox)
+	s.Advertise = slices.Concat(s.Advertise, over.Advertise)
+	s.Join = slices.Concat(s.Join, over.Join)
+	s.RetryJoin = slices.Concat(s.RetryJoin, over.RetryJoin)
+	s.EventHandlers = slices.Concat(s.EventHandlers, over.EventHandlers)
+	s.HandlerWritable = slices.Concat(s.HandlerWritable, over.HandlerWritable)
+	tags := maps.Clone(s.Tags)
+	if tags == nil {
+		tags = make(map[string]string)
+	}
+	maps.Copy(tags, over.Tags)
+	s.Tags = tags
+	return s
+}
+
+// plan is settings that were checked.
+type plan struct {
+	bind      netip.AddrPort
+	advertise []netip.AddrPort // port 0: the port we listen on
+	rpc       netip.AddrPort
+	profile   secgossip.Profile
+	level     slog.Level
+	handlers  []handler.Spec
+	timeout   time.Duration
+}
+
+// Check reports every problem of the settings at once. What only this host can
+// tell, whether a handler exists or an address is free, is found out by Start.
+func (s Settings) Check() error {
+	_, err := s.check()
+	return err
+}
+
+func (s Settings) check() (plan, error) {
+	var p plan
+	var problems []error
+	note := func(key string, err error) {
+		if err != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", key, err))
+		}
+	}
+	var err error
+	p.bind, err = parseAddr(s.Bind, defaultPort)
+	note("bind", err)
+	p.rpc, err = parseAddr(s.RPCAddr, defaultRPCPort)
+	note("rpc-addr", err)
+	for _, a := range s.Advertise {
+		at, err := parseAdvertise(a)
+		note("advertise", err)
+		p.advertise = append(p.advertise, at)
+	}
+	p.profile, err = secgossip.ParseProfile(s.Profile)
+	problems = append(problems, err) // it says that it is about the profile
+	p.level, err = parseLevel(s.LogLevel)
+	note("log-level", err)
+	problems = append(problems, secgossip.CheckTags(s.Tags)) // likewise
+	for _, text := range s.EventHandlers {
+		spec, err := handler.ParseSpec(text)
+		note("event-handler", err)
+		p.handlers = append(p.handlers, spec)
+	}
+	p.timeout, err = parseTimeout(s.HandlerTimeout)
+	note("handler-timeout", err)
+	if s.HandlerSandbox != string(handler.Strict) && s.HandlerSandbox != string(handler.Reduced) {
+		note("handler-sandbox", fmt.Errorf("%q: use %s or %s", s.HandlerSandbox, string(handler.Strict), string(handler.Reduced)))
+	}
+	return p, errors.Join(problems...)
+}
+
+// The ports of addresses that are given without one. The first is Serf's.
+const (
+	defaultPort    = 7946
+	defaultRPCPort = 7373
+)
+
+func parseLevel(s string) (slog.Level, error) {
+	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
+	level, ok := levels[s]
+	if !ok {
+		return 0, fmt.Errorf("%q: use debug, info, warn or error", s)
+	}
+	return level, nil
+}
+
+// parseTimeout reads how long a handler may run. Less than a second is a slip of
+// the unit; more than an hour would hold the handler's queue for good.
+func parseTimeout(s string) (time.Duration, error) {
+	timeout, err := time.ParseDuration(s)
+	if err != nil {
+		return 0, fmt.Errorf("%q: want a time with its unit, such as 30s or 5m", s)
+	}
+	if timeout < time.Second || timeout > time.Hour {
+		return 0, fmt.Errorf("%q: from 1s to 1h", s)
+	}
+	return timeout, nil
+}
+
+// parseAdvertise reads an address that others are told. Port 0 stands for the
+// one we listen on.
+func parseAdvertise(s string) (netip.AddrPort, error) {
+	at, err := parseAddr(s, 0)
+	if err == nil && (at.Addr().IsUnspecified() || at.Addr().IsMulticast()) {
+		return netip.AddrPort{}, fmt.Errorf("%q: others cannot reach it", s)
+	}
+	return at, err
+}
+
+// parseAddr reads ADDRESS or ADDRESS:PORT. Addresses are numbers: what a name
+// leads to may change under us.
+func parseAddr(s string, port uint16) (netip.AddrPort, error) {
+	host := s
+	if h, p, err := net.SplitHostPort(s); err == nil {
+		n, err := strconv.ParseUint(p, 10, 16)
+		if err != nil {
+			return netip.AddrPort{}, fmt.Errorf("%q: port is not a number from 0 to 65535", s)
+		}
+		host, port = h, uint16(n)
+	}
+	if strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]") {
+		host = host[1 : len(host)-1]
+	}
+	addr, err := netip.ParseAddr(host)
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("%q: not an IP address, with or without a port", s)
+	}
+	return netip.AddrPortFrom(addr.Unmap(), port), nil
+}
