@@ -1,0 +1,11 @@
+package main
+
+import "syscall"
+
+// apart keeps the terminal's signals from a process that is started here: the
+// demo is told, and stops its processes in order. If the demo itself is killed
+// they go with it. The kernel ties that to the thread that started the process,
+// which lives as long as the demo: Go ends only threads that a goroutine locked.
+func apart() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+}

@@ -1,0 +1,9 @@
+//go:build !linux
+
+package main
+
+import "syscall"
+
+// apart has nothing to say where handlers cannot be confined: the agents will
+// not start there.
+func apart() *syscall.SysProcAttr { return nil }
