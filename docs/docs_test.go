@@ -1,0 +1,144 @@
+// Package docs holds the tests of the documents: what they state about the code
+// is compared with the code.
+package docs
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+func TestThreatsNameTestsThatExist(t *testing.T) {
+	exists := make(map[string]bool)
+	err := filepath.WalkDir("..", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		for _, name := range all(`(?m)^func ((?:Test|Fuzz)\w+)\(`, read(t, path)) {
+			exists[name] = true
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := all(`\b((?:Test|Fuzz)[A-Z]\w*)`, read(t, "threats.md"))
+	if len(named) < 20 {
+		t.Errorf("got %d names of tests: the document or this test is not what it was", len(named))
+	}
+	for _, name := range named {
+		if !exists[name] {
+			t.Errorf("threats.md names %s, which is no test", name)
+		}
+	}
+}
+
+func TestExitCodesAreThoseOfTheCommand(t *testing.T) {
+	source := read(t, "../cmd/secgossip/exit.go")
+	compare(t, "exit codes", firstCells(t, "## Exit codes"), all(`(?m)^\texit\w+\s+= (\d+)`, source))
+}
+
+func TestFlagsAreThoseOfTheCommand(t *testing.T) {
+	compare(t, "flags", all("--([a-z][a-z-]*)", read(t, "commands.md")), flagsOf(t, "../cmd/secgossip"))
+}
+
+func TestCommandsAreThoseOfTheProgram(t *testing.T) {
+	// A heading is a whole command line, Use its last word.
+	var got []string
+	for _, heading := range all(`(?m)^## ([a-z].*)$`, read(t, "commands.md")) {
+		words := all(`\b([a-z]+)\b`, heading)
+		got = append(got, words...)
+	}
+	compare(t, "commands", append(got, "secgossip", "keygen"), usesOf(t, "../cmd/secgossip"))
+}
+
+func TestSettingsAreThoseOfTheAgent(t *testing.T) {
+	source := read(t, "../internal/agent/settings.go")
+	compare(t, "settings", firstCells(t, "## Settings"), all("`yaml:\"([a-z-]+)\"`", source))
+	for _, row := range rows(t, "commands.md", "## Settings") {
+		value := row[1]
+		if regexp.MustCompile(`\d`).MatchString(value) && !strings.Contains(source, strconv.Quote(value)) {
+			t.Errorf("commands.md gives %s the default %s, which settings.go does not", row[0], value)
+		}
+	}
+}
+
+func TestFilesAreThoseOfAHome(t *testing.T) {
+	source := read(t, "../internal/home/home.go")
+	compare(t, "files of a home", firstCells(t, "## Files of a home"), all(`(?m)^\t(?:file|dir)\w+\s+= "(.+)"$`, source))
+}
+
+func TestEveryPackageIsOnTheMap(t *testing.T) {
+	var got []string
+	for _, row := range rows(t, "architecture.md", "## Packages") {
+		got = append(got, row[0])
+	}
+	// The table that internal/arch holds the tree to, and that package itself.
+	// Generated code is described with what it is generated from.
+	want := append(all(`pkg: +"([^"]+)"`, read(t, "../internal/arch/layout_test.go")), "internal/arch")
+	got = append(got, "api/secgossip/v1/secgossipv1connect")
+	compare(t, "packages", got, want)
+}
+
+func TestLogKeysAreThoseOfTheCode(t *testing.T) {
+	var want []string
+	for _, dir := range []string{"internal/agent", "internal/rpc", "handler", "secgossip", "secgossip/internal/transport"} {
+		want = append(want, logKeysOf(t, filepath.Join("..", dir))...)
+	}
+	var got []string
+	for _, cell := range firstCells(t, "## Logs") {
+		got = append(got, strings.Split(cell, ", ")...)
+	}
+	compare(t, "log keys", got, want)
+}
+
+// documents are all of them, from here.
+func documents(t *testing.T) []string {
+	t.Helper()
+	list, err := filepath.Glob("*.md")
+	if err != nil || len(list) < 4 {
+		t.Fatalf("found %q (%v): this is not the folder of the documents", list, err)
+	}
+	return append(list, "../README.md", "../SECURITY.md")
+}
+
+func TestNoDocumentNamesAFolderOfOneMachine(t *testing.T) {
+	for _, name := range documents(t) {
+		for _, path := range all(`(?m)(?:^|[^\w.~/)}$-])(/(?:work|root|home|Users)/\S*)`, read(t, name)) {
+			t.Errorf("%s names %s", name, path)
+		}
+	}
+}
+
+func TestLinksLeadSomewhere(t *testing.T) {
+	for _, name := range documents(t) {
+		prose := regexp.MustCompile("`[^`]*`").ReplaceAllString(read(t, name), "")
+		for _, link := range all(`\]\(([^)]+)\)`, prose) {
+			path, heading, _ := strings.Cut(link, "#")
+			target := name
+			if path != "" {
+				target = filepath.Join(filepath.Dir(name), path)
+			}
+			if _, err := os.Stat(target); err != nil {
+				t.Errorf("%s links to %s: %v", name, link, err)
+				continue
+			}
+			if heading != "" && !hasHeading(read(t, target), heading) {
+				t.Errorf("%s links to %s, and there is no such heading", name, link)
+			}
+		}
+	}
+}
+
+func hasHeading(text, anchor string) bool {
+	for _, heading := range all(`(?m)^#+ (.+)$`, text) {
+		if strings.ReplaceAll(strings.ToLower(heading), " ", "-") == anchor {
+			return true
+		}
+	}
+	return false
+}
