@@ -91,9 +91,9 @@ func (p Profile) memberlist() *memberlist.Config {
 	c.SecretKey, c.Keyring = nil, nil
 	c.EnableCompression = false
 	c.Label = ""
-	// Every packet memberlist builds fits one datagram of ours, with room for
-	// one node record beside it more often than not.
-	c.UDPBufferSize = wire.MaxGossipPacket
+	// Every packet memberlist builds fits one datagram of ours. It fills this
+	// much and then puts its checksum in front.
+	c.UDPBufferSize = wire.MaxGossipPacket - memberlistChecksum
 	return c
 }
 
@@ -146,6 +146,10 @@ func (c *Config) check() error {
 	}
 	return errors.Join(problems...)
 }
+
+// memberlistChecksum is what memberlist puts before gossip to members that speak
+// its protocol 5: a type byte and a CRC-32.
+const memberlistChecksum = 5
 
 // Limits on time. Each bounds a wait for somebody else.
 const (

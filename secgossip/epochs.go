@@ -44,8 +44,12 @@ func (n *Node) Epochs() []EpochStatus {
 	return all
 }
 
-// epochsChanged makes the transport follow the keyring.
+// epochsChanged makes the transport follow the keyring. One caller at a time: an
+// older view of the keyring that came last would take an epoch from the
+// transport, which never takes that one back.
 func (n *Node) epochsChanged() {
+	n.following.Lock()
+	defer n.following.Unlock()
 	ring := n.config.Keyring.Keyring()
 	held := make(map[uint64]seal.EpochSecret)
 	for _, info := range ring.List() {

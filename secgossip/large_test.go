@@ -31,6 +31,11 @@ func TestThirtyNodesOverALossyNetwork(t *testing.T) {
 				t.Errorf("%s sees %d members, want %d", h.name, got, size)
 			}
 		}
+		for _, h := range c.hosts {
+			if n := h.node.transport.Counters()["packets_unsent"]; n > 0 {
+				t.Errorf("%s could not send %d packets", h.name, n)
+			}
+		}
 		if err := c.client("memo", "event:*").fire(first, "deploy", "v1"); err != nil {
 			t.Fatal(err)
 		}

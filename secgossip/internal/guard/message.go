@@ -88,11 +88,11 @@ func readExactly(b []byte, message any) bool {
 	return bytes.Equal(again, b)
 }
 
-// msgpack is set up as in memberlist, and never allocates ahead of what it has
-// read. It is made once, because the library keeps its tables of types in it.
+// msgpack is memberlist's encoding. Left to itself the decoder allocates 256 KiB
+// for a list that only claims to be long. It is made once, because the library
+// keeps its tables of types in it.
 var msgpack = func() *codec.MsgpackHandle {
 	var handle codec.MsgpackHandle
-	handle.ErrorIfNoField = true
 	handle.MaxInitLen = 64
 	return &handle
 }()

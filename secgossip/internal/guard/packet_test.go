@@ -3,6 +3,7 @@ package guard
 import (
 	"bytes"
 	"errors"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -231,4 +232,32 @@ func rewritten(t *testing.T, packet []byte) []byte {
 		t.Fatalf("accepted, and memberlist cannot read it: %v\n%x", err, packet)
 	}
 	return encoded(packet[0], message)
+}
+
+// Threat N12: a length that a packet claims is not believed before its bytes are
+// there.
+func TestClaimedLengthsCostNoMemory(t *testing.T) {
+	for claim, packet := range map[string][]byte{
+		"a list of four billion bytes": []byte("\x02\x82\xa7Payload\xdd\xff\xff\xff\xff\xa5SeqNo\x01"),
+		"four billion bytes":           []byte("\x02\x82\xa7Payload\xc6\xff\xff\xff\xff\xa5SeqNo\x01"),
+		"a text of four billion":       []byte("\x05\x83\xa4From\xdb\xff\xff\xff\xff"),
+		"a map of four billion":        []byte("\x02\xdf\xff\xff\xff\xff\xa5SeqNo\x01"),
+		"an unknown list":              []byte("\x02\x82\xa7Unknown\xdd\xff\xff\xff\xff\xa5SeqNo\x01"),
+		"an unknown deep nest":         append([]byte("\x02\x82\xa7Unknown"), bytes.Repeat([]byte{0x91}, 1100)...),
+	} {
+		const runs = 100
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for range runs {
+			if _, err := CheckPacket(packet, "a"); err == nil {
+				t.Fatalf("%s: accepted", claim)
+			}
+		}
+		runtime.ReadMemStats(&after)
+		// A decoder takes half a KiB whatever it reads, and several times that
+		// under the race detector.
+		if got := (after.TotalAlloc - before.TotalAlloc) / runs; got > 16<<10 {
+			t.Errorf("%s: %d bytes of memory for a packet of %d", claim, got, len(packet))
+		}
+	}
 }

@@ -35,7 +35,7 @@ type Roster struct {
 	trust   *pki.Trust
 	changed func(old, new *Peer) // called without the lock, in order of admission
 
-	admit sync.Mutex // serialises Admit, so that changed sees one change at a time
+	admit sync.Mutex // serialises settle, so that changed sees one change at a time
 
 	mu        sync.RWMutex
 	byName    map[pki.Name]*Peer
@@ -121,12 +121,18 @@ func (r *Roster) Admit(raw []byte, now time.Time) (*Peer, error) {
 	if err != nil {
 		return nil, err
 	}
+	return r.settle(peer)
+}
+
+// settle lets a verified node take its place, if it may. It returns who then
+// holds the place.
+func (r *Roster) settle(peer *Peer) (*Peer, error) {
 	r.admit.Lock()
 	defer r.admit.Unlock()
-	old := r.Get(name)
+	old := r.Get(peer.Name)
 	if old != nil {
 		if old.Digest == peer.Digest {
-			return old, nil // somebody else admitted it meanwhile
+			return old, nil // two brought it at once, and the other one was first
 		}
 		if err := supersedes(peer, old); err != nil {
 			return old, err

@@ -276,17 +276,23 @@ func TestSameRecordFromTwoSidesIsNewsOnce(t *testing.T) {
 	raw := c.node(t, "a", "a", testNow).signed(1)
 	changes := 0
 	r := NewRoster(c.trust, func(_, _ *Peer) { changes++ })
-	r.admit.Lock() // both verify before either is admitted
-	var running sync.WaitGroup
-	for range 2 {
-		running.Go(func() {
-			if _, err := r.Admit(raw, testNow); err != nil {
-				t.Errorf("got %v: a record already held is no error", err)
-			}
-		})
+	signed, err := wire.ParseRecord(raw)
+	if err != nil {
+		t.Fatal(err)
 	}
-	r.admit.Unlock()
-	running.Wait()
+	var first *Peer
+	for i := range 2 {
+		peer, err := r.verify("a", signed, testNow) // before either has settled
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			first = peer
+		}
+		if got, err := r.settle(peer); err != nil || got != first {
+			t.Errorf("got %p, %v, want the first one, %p: a record already held is no error", got, err, first)
+		}
+	}
 	if changes != 1 {
 		t.Errorf("%d changes, want 1", changes)
 	}

@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -14,9 +13,9 @@ import (
 	"github.com/secgossip/secgossip/secgossip/internal/wire"
 )
 
-// Limits on streams. A stranger can make us hold strangersPerSource connections
-// for at most knockTimeout, and nothing else; after a right knock the handshake
-// takes at most handshakeTimeout.
+// Limits on streams. Threat N08: a stranger can make us hold strangersPerSource
+// connections for at most knockTimeout, and nothing else; after a right knock the
+// handshake takes at most handshakeTimeout.
 const (
 	maxStrangers       = 256
 	strangersPerSource = 16 // hosts behind one address knock again
@@ -70,15 +69,9 @@ func (t *Transport) pause(d time.Duration) {
 // answer deals with one incoming connection. A stranger learns nothing: without
 // a knock the connection is closed without a byte.
 func (t *Transport) answer(raw net.Conn, source netip.Prefix) {
-	defer raw.Close() // the second time for a stream that ended in good order
-	opened := t.open.add(raw)
+	defer raw.Close() // memberlist has closed what it was given
 	defer t.open.remove(raw)
-	var conn *tls.Conn
-	var peer pki.Identity
-	err := net.ErrClosed
-	if opened {
-		conn, peer, err = t.screen(raw)
-	}
+	conn, peer, err := t.screen(raw)
 	t.strangers.giveBack(source)
 	if err != nil {
 		t.counters.add(strangersDropped)
@@ -97,6 +90,9 @@ func (t *Transport) answer(raw net.Conn, source netip.Prefix) {
 
 // screen reads the knock and shakes hands: what a stranger can make us do.
 func (t *Transport) screen(raw net.Conn) (*tls.Conn, pki.Identity, error) {
+	if !t.open.add(raw) {
+		return nil, pki.Identity{}, net.ErrClosed
+	}
 	if err := raw.SetDeadline(t.now().Add(knockTimeout)); err != nil {
 		return nil, pki.Identity{}, err
 	}
@@ -116,9 +112,7 @@ func (t *Transport) screen(raw net.Conn) (*tls.Conn, pki.Identity, error) {
 		return nil, pki.Identity{}, err
 	}
 	conn := tls.Server(raw, t.config.Trust.ServerTLS(t.config.Certificate, []pki.Kind{pki.KindNode}, t.now))
-	ctx, cancel := context.WithTimeout(t.ctx, handshakeTimeout)
-	defer cancel()
-	if err := conn.HandshakeContext(ctx); err != nil {
+	if err := conn.Handshake(); err != nil { // ended by the deadline, or by Shutdown
 		return nil, pki.Identity{}, err
 	}
 	peer, err := t.provenBy(conn)
@@ -131,9 +125,9 @@ func (t *Transport) screen(raw net.Conn) (*tls.Conn, pki.Identity, error) {
 var errNoKnock = errors.New("no knock")
 
 // serveStream syncs with a proven member and hands a gossip stream to
-// memberlist. It returns when memberlist has closed it.
+// memberlist. It returns when memberlist has closed it; any other stream its
+// caller closes.
 func (t *Transport) serveStream(conn *tls.Conn, peer pki.Identity) error {
-	defer conn.Close() // does nothing to a stream that memberlist closed
 	if err := conn.SetDeadline(t.now().Add(streamTimeout)); err != nil {
 		return err
 	}

@@ -104,10 +104,7 @@ func (t *Transport) dial(ctx context.Context, addr memberlist.Address, purpose w
 // endpoint that swallows packets must not use up the time of those after it. As
 // in net.Dialer a part is no shorter than two seconds.
 func shareOf(ctx context.Context, left int) (context.Context, context.CancelFunc) {
-	deadline, ok := ctx.Deadline()
-	if !ok || left <= 1 {
-		return context.WithCancel(ctx)
-	}
+	deadline, _ := ctx.Deadline()
 	part := time.Until(deadline) / time.Duration(left)
 	return context.WithTimeout(ctx, max(part, 2*time.Second)) // never beyond ctx
 }
@@ -129,12 +126,9 @@ func (t *Transport) dialEndpoint(ctx context.Context, endpoint netip.AddrPort, w
 	return conn, member, state, nil
 }
 
-// greet knocks, shakes hands and syncs.
+// greet knocks, shakes hands and syncs, until the deadline of ctx.
 func (t *Transport) greet(ctx context.Context, raw net.Conn, want pki.Name, purpose wire.Purpose) (*tls.Conn, *guard.Peer, State, error) {
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		deadline = t.now().Add(streamTimeout)
-	}
+	deadline, _ := ctx.Deadline()
 	if err := raw.SetDeadline(deadline); err != nil {
 		return nil, nil, State{}, err
 	}

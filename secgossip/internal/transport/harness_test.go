@@ -44,7 +44,7 @@ func must[T any](v T, err error) func(t testing.TB) T {
 
 // cluster is what the nodes of a test share.
 type cluster struct {
-	t      *testing.T
+	t      testing.TB
 	net    *memnet.Network // nil over real sockets
 	bundle []byte
 	root   *pki.Authority
@@ -79,7 +79,7 @@ func inBubble(t *testing.T, story func(t *testing.T, c *cluster)) {
 	})
 }
 
-func newCluster(t *testing.T, name pki.Name) *cluster {
+func newCluster(t testing.TB, name pki.Name) *cluster {
 	t.Helper()
 	_, key, _ := ed25519.GenerateKey(nil)
 	der := must(pki.NewRoot(name, key, time.Now()))(t)
@@ -100,7 +100,7 @@ func (c *cluster) close() {
 
 // node is a machine of the cluster with its transport, and what reached it.
 type node struct {
-	t         *testing.T
+	t         testing.TB
 	c         *cluster
 	name      pki.Name
 	addr      netip.AddrPort
@@ -108,6 +108,7 @@ type node struct {
 	signing   ed25519.PrivateKey
 	agreement *ecdh.PrivateKey
 	issued    *pki.Issued
+	issuer    []byte // whoever issued it, if not the root
 	sequence  uint64
 	network   Network
 
@@ -159,6 +160,9 @@ func (n *node) start() *node {
 	n.t.Helper()
 	rand.Read(n.boot[:])
 	trust := n.c.trust()
+	if n.issuer != nil {
+		must(trust.AddIssuer(n.issuer, time.Now()))(n.t)
+	}
 	n.ledger = &fakeLedger{highest: 1, primary: 1, secrets: map[uint64][]byte{1: n.c.epoch[:]}}
 	n.roster = guard.NewRoster(trust, func(_, now *guard.Peer) {
 		if now.Name != n.name {
@@ -353,6 +357,7 @@ type fakeLedger struct {
 	highest, primary uint64
 	secrets          map[uint64][]byte
 	wanted           []wire.SecretRequest
+	handed           [][]byte // what Secret returned
 }
 
 func (l *fakeLedger) Statements() [][]byte { return nil }
@@ -367,7 +372,8 @@ func (l *fakeLedger) Secret(of wire.SecretRequest) ([]byte, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if secret, ok := l.secrets[of.Number]; ok {
-		return bytes.Clone(secret), nil
+		l.handed = append(l.handed, bytes.Clone(secret))
+		return l.handed[len(l.handed)-1], nil
 	}
 	return nil, errors.New("no such epoch")
 }
@@ -389,7 +395,7 @@ func (l *fakeLedger) State() (highest, primary uint64) {
 }
 
 // dialFrom opens a bare stream to a node, as a stranger at an address does.
-func dialFrom(t *testing.T, c *cluster, from string, to *node) net.Conn {
+func dialFrom(t testing.TB, c *cluster, from string, to *node) net.Conn {
 	t.Helper()
 	conn, err := c.net.Host(netip.MustParseAddr(from)).Dial(context.Background(), to.addr)
 	if err != nil {

@@ -45,7 +45,6 @@ func (p *session) follow(peer *guard.Peer) {
 // wipe forgets the keys.
 func (p *session) wipe() {
 	p.sending.Store(nil)
-	clear(p.senders)
 	clear(p.shared)
 }
 

@@ -245,6 +245,26 @@ func TestBootNonceThatComesBackGetsNoKeys(t *testing.T) {
 	})
 }
 
+func TestStartsOfEpochsThatAreGoneAreForgotten(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b := c.pair()
+		for range 3 {
+			b.restart()
+			a.learn(b)
+		}
+		both := map[uint64]seal.EpochSecret{1: c.epoch, 2: epochSecret{2}}
+		a.SetEpochs(2, both)
+		if got := len(a.sessions.starts.last); got != 4 {
+			t.Errorf("%d starts are remembered while their epoch is held, want 4", got)
+		}
+		delete(both, 1)
+		a.SetEpochs(2, both)
+		if got := len(a.sessions.starts.last); got != 1 {
+			t.Errorf("%d starts are remembered, want the present one", got)
+		}
+	})
+}
+
 // The same start under two names would be the same keys.
 func TestTwoNamesDoNotShareAStart(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster) {

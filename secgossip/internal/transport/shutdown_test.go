@@ -13,6 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/hashicorp/memberlist"
+
 	"github.com/secgossip/secgossip/secgossip/internal/seal"
 	"github.com/secgossip/secgossip/secgossip/internal/wire"
 )
@@ -123,6 +125,11 @@ func TestShutdownInTheMiddleOfEverythingLeavesNothing(t *testing.T) {
 				failed.Add(1)
 			}
 		})
+		others.Go(func() {
+			if _, err := b.Sync(context.Background(), memberlist.Address{Addr: netip.AddrPortFrom(hole, 1).String()}); err != nil {
+				failed.Add(1)
+			}
+		})
 		stop := make(chan struct{})
 		others.Go(func() {
 			for number := uint64(1); ; number++ {
@@ -154,12 +161,15 @@ func TestShutdownInTheMiddleOfEverythingLeavesNothing(t *testing.T) {
 		if took := time.Since(start); took != 0 {
 			t.Errorf("Shutdown took %v", took)
 		}
+		if strangers, members := b.strangers.inUse, b.members.inUse; strangers+members != 0 {
+			t.Errorf("Shutdown did not wait for %d strangers and %d members", strangers, members)
+		}
 		synctest.Wait()
 		if got := counted.open.Load(); got != 0 {
 			t.Errorf("%d connections are open after Shutdown", got)
 		}
-		if got := failed.Load(); got != 2 {
-			t.Errorf("%d of 2 dials under way ended", got)
+		if got := failed.Load(); got != 3 {
+			t.Errorf("%d of 3 dials under way ended", got)
 		}
 		close(stop)
 
@@ -185,6 +195,18 @@ func TestShutdownInTheMiddleOfEverythingLeavesNothing(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestConnectionThatComesTooLateIsClosed(t *testing.T) {
+	var set connSet
+	set.closeAll()
+	here, there := net.Pipe()
+	if set.add(here) {
+		t.Error("it was taken in")
+	}
+	if _, err := there.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("the other end got %v, want EOF", err)
+	}
 }
 
 func TestKeysAreWipedAtShutdown(t *testing.T) {

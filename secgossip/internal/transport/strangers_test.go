@@ -2,16 +2,13 @@ package transport
 
 import (
 	"bytes"
-	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -106,102 +103,6 @@ func TestSlowKnockIsCutOff(t *testing.T) {
 		conn.Close()
 		time.Sleep(time.Minute)
 	})
-}
-
-func TestKnockWithAFlippedBitOpensNothing(t *testing.T) {
-	inBubble(t, func(t *testing.T, c *cluster) {
-		b := c.node("b").start()
-		knock := c.validKnock()
-		try := func(says []byte) []byte {
-			conn := dialFrom(t, c, "198.51.100.66", b)
-			defer conn.Close()
-			conn.Write(append(says, clientHello(t)...))
-			return hearOut(conn).bytes
-		}
-		for bit := range len(knock) * 8 {
-			flipped := bytes.Clone(knock)
-			flipped[bit/8] ^= 1 << (bit % 8)
-			if got := try(flipped); len(got) != 0 {
-				t.Fatalf("with bit %d flipped it is answered with %d bytes", bit, len(got))
-			}
-		}
-		// All that shows something because the knock itself is answered, once.
-		if got := try(knock); len(got) == 0 {
-			t.Error("the knock as it was is not answered")
-		}
-		if got := try(knock); len(got) != 0 {
-			t.Errorf("the knock is answered a second time, with %d bytes", len(got))
-		}
-	})
-}
-
-// A knock that was recorded opens nothing, as long as its time is accepted.
-func TestReplayedKnockOpensNothing(t *testing.T) {
-	inBubble(t, func(t *testing.T, c *cluster) {
-		a, b := c.pair()
-		tap := &tappedNetwork{Network: a.network}
-		a.config.Network = tap
-		if _, err := a.Sync(t.Context(), b.to()); err != nil {
-			t.Fatal(err)
-		}
-		recorded := tap.first(wire.KnockSize)
-		start := time.Now()
-		for _, age := range []time.Duration{0, time.Second, wire.KnockTolerance, 2 * wire.KnockTolerance, 2*wire.KnockTolerance + time.Second, time.Hour} {
-			time.Sleep(time.Until(start.Add(age)))
-			before := b.Counters()
-			conn := dialFrom(t, c, a.addr.Addr().String(), b)
-			conn.Write(append(bytes.Clone(recorded), clientHello(t)...))
-			if got := hearOut(conn); len(got.bytes) != 0 || got.after != 0 {
-				t.Errorf("%v later: answered with %d bytes after %v", age, len(got.bytes), got.after)
-			}
-			conn.Close()
-			synctest.Wait()
-			b.counts(fmt.Sprint(age), before, map[string]uint64{"strangers_dropped": 1})
-		}
-	})
-}
-
-func TestKnocksAreRememberedWhileTheyAreValid(t *testing.T) {
-	start := time.Unix(1_800_000_000, 0)
-	for skew := -wire.KnockTolerance; skew <= wire.KnockTolerance; skew += 10 * time.Second {
-		for first := time.Duration(0); first < 5*wire.KnockTolerance; first += 7 * time.Second {
-			m := newKnockMemory()
-			m.first(wire.Knock{Millis: 1}, start) // when generations begin
-			seen := start.Add(first)
-			knock := wire.Knock{Millis: uint64(seen.Add(skew).UnixMilli())}
-			if !m.first(knock, seen) {
-				t.Fatalf("a new knock after %v is taken for a known one", first)
-			}
-			for now := seen; !now.After(seen.Add(skew + wire.KnockTolerance)); now = now.Add(5 * time.Second) {
-				if m.first(knock, now) {
-					t.Fatalf("a knock of %v is forgotten %v later", skew, now.Sub(seen))
-				}
-			}
-		}
-	}
-}
-
-func TestMemoryOfKnocksIsBounded(t *testing.T) {
-	now := time.Unix(1_800_000_000, 0)
-	m := newKnockMemory()
-	for i := range uint64(maxKnocks) {
-		if !m.first(wire.Knock{Millis: i}, now) {
-			t.Fatalf("knock %d is refused", i)
-		}
-	}
-	if m.first(wire.Knock{Millis: maxKnocks}, now) {
-		t.Error("one more is accepted: it would not be remembered")
-	}
-	later := now.Add(2 * wire.KnockTolerance)
-	if !m.first(wire.Knock{Millis: maxKnocks}, later) || m.first(wire.Knock{Millis: 1}, later) {
-		t.Error("after a generation: a new knock is refused, or an old one accepted")
-	}
-	if m.first(wire.Knock{Millis: maxKnocks}, later.Add(2*wire.KnockTolerance)) {
-		t.Error("a generation later the knock is forgotten")
-	}
-	if got := len(m.current) + len(m.previous); got > maxKnocks {
-		t.Errorf("%d knocks are remembered", got)
-	}
 }
 
 // Threats N08, N13: who knocks rightly and then cannot prove to be a node.
@@ -314,131 +215,6 @@ func clientHello(t *testing.T) []byte {
 		t.Fatal(err)
 	}
 	return buffer[:n]
-}
-
-// Threat N08: one source cannot use up what there is for all.
-func TestOneSourceGetsItsShareOfConnections(t *testing.T) {
-	inBubble(t, func(t *testing.T, c *cluster) {
-		a, b := c.pair()
-		var held []net.Conn
-		for range strangersPerSource {
-			held = append(held, dialFrom(t, c, "198.51.100.66", b))
-		}
-		synctest.Wait()
-		one := dialFrom(t, c, "198.51.100.66", b)
-		if got := hearOut(one); got.after != 0 || len(got.bytes) != 0 {
-			t.Errorf("one more was closed after %v", got.after)
-		}
-		b.counts("one too many", nil, map[string]uint64{"strangers_dropped": 1})
-		// Somebody else is served meanwhile.
-		if _, err := a.Sync(t.Context(), b.to()); err != nil {
-			t.Errorf("a member from elsewhere: %v", err)
-		}
-		time.Sleep(knockTimeout)
-		synctest.Wait()
-		before := b.Counters()
-		for range strangersPerSource {
-			held = append(held, dialFrom(t, c, "198.51.100.66", b))
-		}
-		synctest.Wait()
-		b.counts("the share is there again", before, nil)
-		for _, conn := range append(held, one) {
-			conn.Close()
-		}
-	})
-}
-
-func TestStrangersTogetherAreBounded(t *testing.T) {
-	inBubble(t, func(t *testing.T, c *cluster) {
-		b := c.node("b").start()
-		var held []net.Conn
-		for i := range maxStrangers {
-			held = append(held, dialFrom(t, c, fmt.Sprintf("198.51.%d.1", i), b))
-		}
-		synctest.Wait()
-		b.counts("as many as there may be", nil, nil)
-		one := dialFrom(t, c, "192.0.2.1", b)
-		if got := hearOut(one); got.after != 0 {
-			t.Errorf("one more was closed after %v, want at once", got.after)
-		}
-		for _, conn := range append(held, one) {
-			conn.Close()
-		}
-		synctest.Wait()
-		if b.strangers.inUse != 0 || len(b.strangers.by) != 0 {
-			t.Errorf("%d are counted when all are gone", b.strangers.inUse)
-		}
-	})
-}
-
-func TestSourcesAreAddressesOrSixtyFours(t *testing.T) {
-	tcp := func(s string) net.Addr { return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(s)) }
-	for claim, test := range map[string]struct {
-		a, b net.Addr
-		same bool
-	}{
-		"two ports":                     {tcp("192.0.2.1:1"), tcp("192.0.2.1:2"), true},
-		"two IPv4 addresses":            {tcp("192.0.2.1:1"), tcp("192.0.2.2:1"), false},
-		"an IPv4 address in two shapes": {tcp("192.0.2.1:1"), tcp("[::ffff:192.0.2.1]:1"), true},
-		"one IPv6 network":              {tcp("[2001:db8::1]:1"), tcp("[2001:db8::ffff:1]:1"), true},
-		"two IPv6 networks":             {tcp("[2001:db8::1]:1"), tcp("[2001:db8:0:1::1]:1"), false},
-		"an IPv6 zone":                  {tcp("[fe80::1%one]:1"), tcp("[fe80::1]:1"), true},
-		"both families":                 {tcp("192.0.2.1:1"), tcp("[2001:db8::1]:1"), false},
-		"no addresses":                  {&net.UnixAddr{Name: "x"}, &net.UnixAddr{Name: "y"}, true},
-	} {
-		if got := sourceOf(test.a) == sourceOf(test.b); got != test.same {
-			t.Errorf("%s: one source is %v, want %v", claim, got, test.same)
-		}
-	}
-}
-
-func TestQuotaCountsByHolderAndInAll(t *testing.T) {
-	q := newQuota[string](3, 2)
-	steps := []struct {
-		take bool
-		who  string
-		want bool
-	}{
-		{true, "x", true}, {true, "x", true}, {true, "x", false},
-		{true, "y", true}, {true, "z", false},
-		{false, "x", true}, {true, "z", true}, {true, "x", false},
-		{false, "y", true}, {false, "z", true}, {true, "x", true}, {true, "x", false},
-	}
-	for i, step := range steps {
-		if !step.take {
-			q.giveBack(step.who)
-		} else if got := q.take(step.who); got != step.want {
-			t.Fatalf("step %d: %s may have one more: %v, want %v", i, step.who, got, step.want)
-		}
-	}
-	q.giveBack("x")
-	q.giveBack("x")
-	if q.inUse != 0 || len(q.by) != 0 {
-		t.Errorf("%d in use by %v when all is given back", q.inUse, q.by)
-	}
-}
-
-// tappedNetwork keeps what is written to the streams it dials.
-type tappedNetwork struct {
-	Network
-	written bytes.Buffer
-}
-
-func (n *tappedNetwork) Dial(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
-	conn, err := n.Network.Dial(ctx, addr)
-	return &tappedConn{Conn: conn, written: &n.written}, err
-}
-
-func (n *tappedNetwork) first(size int) []byte { return n.written.Bytes()[:size] }
-
-type tappedConn struct {
-	net.Conn
-	written *bytes.Buffer
-}
-
-func (c *tappedConn) Write(b []byte) (int, error) {
-	c.written.Write(b)
-	return c.Conn.Write(b)
 }
 
 var _ Network = (*memnet.Host)(nil)
