@@ -112,14 +112,6 @@ func New(config Config) (*Node, error) {
 }
 
 func (n *Node) start() error {
-	var journalPath string
-	if n.config.StateDir != "" {
-		journalPath = filepath.Join(n.config.StateDir, "events.journal")
-	}
-	var err error
-	if n.journal, err = openJournal(journalPath, time.Now()); err != nil {
-		return err
-	}
 	n.eventGossip = newGossip(wire.PacketEvents, wire.BatchEvents, retransmit*n.settings.RetransmitMult, n.liveCount)
 	n.epochGossip = newGossip(wire.PacketEpochs, wire.BatchEpochs, retransmit*n.settings.RetransmitMult, n.liveCount)
 	n.ledger = newLedger(n.config.Trust, n.config.Keyring, n.logger, n.epochsChanged, n.passOn)
@@ -127,6 +119,7 @@ func (n *Node) start() error {
 	n.self = &selfRecord{identity: n.config.Identity, cluster: n.config.Trust.Cluster()}
 	rand.Read(n.self.boot[:])
 
+	var err error
 	n.transport, err = transport.New(transport.Config{
 		Self:        n.config.Identity.Name,
 		Party:       seal.Party{Key: n.self.key(), Boot: n.self.boot},
@@ -144,6 +137,14 @@ func (n *Node) start() error {
 	})
 	if err != nil {
 		return fmt.Errorf("listening on %s: %w", n.config.Bind, err)
+	}
+	// Only now is it sure that no other node has the same home in use.
+	var journalPath string
+	if n.config.StateDir != "" {
+		journalPath = filepath.Join(n.config.StateDir, "events.journal")
+	}
+	if n.journal, err = openJournal(journalPath, time.Now()); err != nil {
+		return err
 	}
 	n.self.endpoints = n.advertised()
 	if err := n.renewRecord(0); err != nil {

@@ -17,6 +17,16 @@ import (
 	"github.com/secgossip/secgossip/keyring"
 )
 
+// folder is one in which nobody else can write, whatever the umask.
+func folder(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 func TestSettingsOnTopReplaceValuesAndAddToLists(t *testing.T) {
 	base := DefaultSettings()
 	base.Join = []string{"a"}
@@ -215,7 +225,7 @@ func TestAdvertisedIsWhatConfigForWrote(t *testing.T) {
 		"nothing": nil, "one": {"203.0.113.7"}, "several": {"203.0.113.7:7000", "2001:db8::7", "[2001:db8::7]:7000"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			at := home.Home(t.TempDir())
+			at := home.Home(folder(t))
 			content, err := ConfigFor(want, []string{"192.0.2.1"})
 			if err != nil {
 				t.Fatal(err)
@@ -238,7 +248,7 @@ func TestNoSettingsAreWrittenWhenThereIsNothingToSay(t *testing.T) {
 	if got, err := ConfigFor(nil, nil); err != nil || got != nil {
 		t.Errorf("got %q, %v, want nothing", got, err)
 	}
-	if got, err := Advertised(home.Home(t.TempDir())); err != nil || got != nil {
+	if got, err := Advertised(home.Home(folder(t))); err != nil || got != nil {
 		t.Errorf("got %q, %v, want nothing", got, err)
 	}
 }
@@ -252,7 +262,7 @@ func TestNoSettingsAreWrittenThatWouldBeRefused(t *testing.T) {
 }
 
 func TestASettingsFileThatOthersCouldWriteIsRefused(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "config.yaml")
+	path := filepath.Join(folder(t), "config.yaml")
 	if err := os.WriteFile(path, []byte("profile: lan"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -264,13 +274,13 @@ func TestASettingsFileThatOthersCouldWriteIsRefused(t *testing.T) {
 			t.Errorf("mode %04o: got %v, want %v", 0o644|bit, err, keyring.ErrPermissions)
 		}
 	}
-	if _, err := ReadSettings(filepath.Join(t.TempDir(), "nothing")); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := ReadSettings(filepath.Join(folder(t), "nothing")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v, want %v", err, fs.ErrNotExist)
 	}
 }
 
 func TestAnEndlessSettingsFileIsNotRead(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "config.yaml")
+	path := filepath.Join(folder(t), "config.yaml")
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -25,6 +25,16 @@ func (i info) Mode() fs.FileMode { return i.mode }
 func (i info) IsDir() bool       { return i.mode.IsDir() }
 func (i info) Sys() any          { return &syscall.Stat_t{Uid: i.owner} }
 
+// folder is one in which nobody else can write, whatever the umask.
+func folder(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 func TestOnlyRootAndWeDecide(t *testing.T) {
 	const self, other = 1000, 1001
 	tests := []struct {
@@ -63,7 +73,7 @@ func TestOnlyRootAndWeDecide(t *testing.T) {
 }
 
 func TestWhatDecidesIsARegularFile(t *testing.T) {
-	dir := t.TempDir()
+	dir := folder(t)
 	folder, pipe := filepath.Join(dir, "folder"), filepath.Join(dir, "pipe")
 	if err := errors.Join(os.Mkdir(folder, 0o755), syscall.Mkfifo(pipe, 0o600)); err != nil {
 		t.Fatal(err)
@@ -82,9 +92,9 @@ func TestWhatDecidesIsARegularFile(t *testing.T) {
 
 // A link is as safe as what it leads to and where that is.
 func TestALinkToWhatOthersCouldWriteIsRefused(t *testing.T) {
-	dir := t.TempDir()
+	dir := folder(t)
 	open, file, link := filepath.Join(dir, "open"), filepath.Join(dir, "open", "file"), filepath.Join(dir, "link")
-	if err := errors.Join(os.Mkdir(open, 0o755), os.WriteFile(file, nil, 0o600), os.Symlink(file, link)); err != nil {
+	if err := errors.Join(os.Mkdir(open, 0o755), os.Chmod(open, 0o755), os.WriteFile(file, nil, 0o600), os.Symlink(file, link)); err != nil {
 		t.Fatal(err)
 	}
 	trusted, err := OpenTrusted(link)
