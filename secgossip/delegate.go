@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/hashicorp/go-multierror"
 	"github.com/hashicorp/memberlist"
@@ -67,7 +69,38 @@ func (n *Node) knock(data []byte) [32]byte {
 // memberlistLog turns memberlist's log lines into ours. What memberlist calls an
 // error is a member not answering, so nothing of it is above a warning, and the
 // names in it are quoted by slog.
-type memberlistLog struct{ node *Node }
+//
+// A member can cause some of these lines as fast as it sends. Of warnings,
+// maxWarnings a second are let through; how many were not is said by the next.
+type memberlistLog struct {
+	node *Node
+
+	mu      sync.Mutex
+	second  time.Time // when the current second began
+	written int       // warnings in it
+	skipped int       // warnings since the last that was written
+}
+
+// maxWarnings is how many warnings a second are written: a start or the loss of
+// a network has fewer, and at 200 bytes each it is 170 MB a day at the worst.
+const maxWarnings = 10
+
+// admit reports whether a warning is written now, and how many before it were
+// not.
+func (l *memberlistLog) admit(now time.Time) (skipped int, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if since := now.Sub(l.second); since < 0 || since >= time.Second {
+		l.second, l.written = now, 0
+	}
+	if l.written >= maxWarnings {
+		l.skipped++
+		return 0, false
+	}
+	l.written++
+	skipped, l.skipped = l.skipped, 0
+	return skipped, true
+}
 
 func (l *memberlistLog) Write(line []byte) (int, error) {
 	text := strings.TrimSpace(string(line))
@@ -79,7 +112,17 @@ func (l *memberlistLog) Write(line []byte) (int, error) {
 	if _, after, ok := strings.Cut(text, "] memberlist: "); ok {
 		text = after
 	}
-	l.node.logger.Log(context.Background(), level, "memberlist", slog.String("detail", text))
+	attrs := []slog.Attr{slog.String("detail", text)}
+	if level == slog.LevelWarn {
+		skipped, ok := l.admit(time.Now())
+		if !ok {
+			return len(line), nil
+		}
+		if skipped > 0 {
+			attrs = append(attrs, slog.Int("skipped", skipped))
+		}
+	}
+	l.node.logger.LogAttrs(context.Background(), level, "memberlist", attrs...)
 	return len(line), nil
 }
 

@@ -69,30 +69,58 @@ func (n *Node) passOn(items [][]byte) {
 	n.hurry()
 }
 
-// receiveStatements takes statements from a packet. When they announce an epoch
-// we lack, its secret is fetched by stream from whoever told us.
+// receiveStatements takes statements from a packet, on the receiving goroutine:
+// it only queues. When they announce an epoch we lack, its secret is fetched by
+// stream from whoever told us.
 func (n *Node) receiveStatements(from *guard.Peer, items [][]byte) {
 	if len(items)%2 != 0 {
 		n.counts.statementsBad.Add(1)
 		return
 	}
-	if wanted := n.ledger.Learn(items); len(wanted) > 0 {
-		n.running.Go(func() { n.catchUp(from, wanted) })
+	select {
+	case n.statements <- told{from, items}:
+	default: // they come again, and every stream brings them too
+		n.counts.statementsBad.Add(1)
+	}
+}
+
+// told is epoch statements and who passed them on.
+type told struct {
+	from  *guard.Peer
+	items [][]byte
+}
+
+// statementQueue bounds the statements that wait for their signatures to be
+// checked and, rarely, for the disk.
+const statementQueue = 64
+
+// statementLoop learns from packets, away from the goroutine that receives them.
+func (n *Node) statementLoop() {
+	for {
+		select {
+		case <-n.ctx.Done():
+			return
+		case t := <-n.statements:
+			if wanted := n.ledger.Learn(t.items); len(wanted) > 0 {
+				n.catchUp(t.from, wanted)
+			}
+		}
 	}
 }
 
 // catchUp syncs with a member that knows more than we do. One at a time: what
-// one sync brings, the next need not.
+// one sync brings, the next need not. After a failure it pauses, so that nobody
+// can make us dial and log without end.
 func (n *Node) catchUp(from *guard.Peer, wanted []wire.SecretRequest) {
-	if !n.catching.TryLock() {
-		return
-	}
-	defer n.catching.Unlock()
 	ctx, cancel := context.WithTimeout(n.ctx, syncTimeout)
 	defer cancel()
 	if _, err := n.transport.Sync(ctx, memberlist.Address{Name: string(from.Name)}); err != nil {
 		n.logger.Warn("fetching an epoch", slog.Uint64("epoch", wanted[0].Number),
 			slog.String("node", string(from.Name)), slog.Any("error", err))
+		select {
+		case <-n.ctx.Done():
+		case <-time.After(time.Second):
+		}
 	}
 }
 

@@ -161,11 +161,17 @@ func (n *Node) relayEvent(raw []byte) bool {
 		return false
 	}
 	err = n.acceptEvent(raw, event)
-	if err != nil && !errors.Is(err, ErrDuplicate) {
-		n.logger.Error("event not accepted", slog.String("event", event.Name), slog.Any("error", err))
-		return false
+	if err == nil || errors.Is(err, ErrDuplicate) {
+		return true
 	}
-	return true
+	// A full journal or disk refuses every copy of every event: a line a
+	// second is enough to say so.
+	n.counts.eventsUnkept.Add(1)
+	if now := time.Now(); now.Sub(n.lastUnkept) >= time.Second {
+		n.lastUnkept = now
+		n.logger.Error("event not accepted", slog.String("event", event.Name), slog.Any("error", err))
+	}
+	return false
 }
 
 // acceptEvent journals a verified event, and then spreads and delivers it.
@@ -191,6 +197,7 @@ type counts struct {
 	eventsAccepted atomic.Uint64
 	eventsRefused  atomic.Uint64 // did not verify
 	eventsOverflow atomic.Uint64 // dropped unread: queue full
+	eventsUnkept   atomic.Uint64 // authentic, and the journal took no more
 	noticesDropped atomic.Uint64 // the observer did not keep up
 	statementsBad  atomic.Uint64 // packets of epoch statements that do not pair up
 }

@@ -28,6 +28,7 @@ func (n *Node) Info() map[string]map[string]string {
 		"event_queue":     strconv.Itoa(n.eventGossip.queue.NumQueued()),
 		"events_accepted": strconv.FormatUint(n.counts.eventsAccepted.Load(), 10),
 		"events_refused":  strconv.FormatUint(n.counts.eventsRefused.Load(), 10),
+		"events_unkept":   strconv.FormatUint(n.counts.eventsUnkept.Load(), 10),
 		"events_overflow": strconv.FormatUint(n.counts.eventsOverflow.Load(), 10),
 		"statements_bad":  strconv.FormatUint(n.counts.statementsBad.Load(), 10),
 		"notices_dropped": strconv.FormatUint(n.counts.noticesDropped.Load(), 10),

@@ -1,13 +1,15 @@
 package secgossip
 
 import (
+	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
+	"maps"
 	"os"
-	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 )
@@ -21,13 +23,17 @@ import (
 //	key 16 | expires 8, unix milliseconds, big-endian | CRC-32 (IEEE) of these 24, 4
 //
 // An entry cut short by a crash is cut off at the next start: its event was not
-// run. Entries of expired events are left out when the file is opened; an
-// expired event is refused anyway.
+// run. Entries of expired events are left out whenever the file is written anew,
+// at the start and when it has grown; an expired event is refused anyway.
 type journal struct {
-	mu   sync.Mutex
-	seen map[journalKey]time.Time
-	file *os.File // nil: memory only
-	size int64    // bytes of whole entries in file
+	path string // empty: memory only
+
+	mu      sync.Mutex
+	seen    map[journalKey]time.Time
+	scanned time.Time // when expired events were last dropped from seen
+	file    *os.File  // nil: memory only
+	size    int64     // bytes of whole entries in file
+	compact int64     // size from which the file is written anew
 }
 
 type journalKey [16]byte
@@ -38,20 +44,30 @@ const journalEntrySize = 28
 // events a second is 180,000. At 28 bytes that is a 7 MiB file.
 const maxJournal = 262_144
 
-// errJournalFull means that events come faster than they expire.
-var errJournalFull = errors.New("event journal is full")
+// minCompact is the least size at which the file is written anew, in bytes.
+// Beyond it the file may become twice as large as what was live in it the last
+// time, 14 MiB at most.
+const minCompact = 1 << 20
+
+// scanInterval is how often a journal that is full is searched for expired
+// events. A search looks at all of them.
+const scanInterval = time.Second
+
+// errJournalFull means that events come faster than they expire. It is ErrBusy.
+var errJournalFull = fmt.Errorf("%w: event journal is full", ErrBusy)
 
 // openJournal reads the journal at path, drops what has expired and rewrites it.
 // An empty path keeps it in memory.
 func openJournal(path string, now time.Time) (*journal, error) {
-	j := &journal{seen: make(map[journalKey]time.Time)}
+	j := &journal{path: path, seen: make(map[journalKey]time.Time)}
 	if path == "" {
 		return j, nil
 	}
-	if err := j.load(path, now); err != nil {
+	if err := j.load(now); err != nil {
 		return nil, fmt.Errorf("event journal: %w", err)
 	}
-	if err := j.rewrite(path); err != nil {
+	if err := j.rewriteLocked(); err != nil {
+		j.close()
 		return nil, fmt.Errorf("event journal: %w", err)
 	}
 	return j, nil
@@ -72,6 +88,12 @@ func (j *journal) accept(key journalKey, expires, now time.Time) (bool, error) {
 		}
 	}
 	if j.file != nil {
+		if j.size >= j.compact {
+			j.forgetLocked(now)
+			if err := j.rewriteLocked(); err != nil {
+				return false, fmt.Errorf("event journal: %w", err)
+			}
+		}
 		// Written at the end of the last whole entry: what a full disk cut
 		// short is overwritten by the next one.
 		if _, err := j.file.WriteAt(appendEntry(nil, key, expires), j.size); err != nil {
@@ -86,9 +108,13 @@ func (j *journal) accept(key journalKey, expires, now time.Time) (bool, error) {
 	return true, nil
 }
 
-// forgetLocked drops expired events from memory. The file shrinks at the next
-// start.
+// forgetLocked drops expired events from memory, at most once in scanInterval.
+// The file shrinks when it is next written anew.
 func (j *journal) forgetLocked(now time.Time) {
+	if since := now.Sub(j.scanned); since >= 0 && since < scanInterval {
+		return
+	}
+	j.scanned = now
 	for key, expires := range j.seen {
 		if now.After(expires) {
 			delete(j.seen, key)
@@ -107,8 +133,9 @@ func (j *journal) close() error {
 	return err
 }
 
-func (j *journal) load(path string, now time.Time) error {
-	file, err := os.Open(path)
+// load reads the whole file, and keeps what is live.
+func (j *journal) load(now time.Time) error {
+	file, err := os.Open(j.path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -116,12 +143,15 @@ func (j *journal) load(path string, now time.Time) error {
 		return err
 	}
 	defer file.Close()
+	in := bufio.NewReaderSize(file, 64<<10)
 	var entry [journalEntrySize]byte
-	for range maxJournal {
-		if _, err := io.ReadFull(file, entry[:]); err != nil {
-			if err == io.EOF || err == io.ErrUnexpectedEOF {
-				return nil
-			}
+	for {
+		_, err := io.ReadFull(in, entry[:])
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			j.trim(maxJournal)
+			return nil
+		}
+		if err != nil {
 			return err
 		}
 		key, expires, ok := parseEntry(entry[:])
@@ -130,34 +160,51 @@ func (j *journal) load(path string, now time.Time) error {
 		if ok && expires.After(now) {
 			j.seen[key] = expires
 		}
+		if len(j.seen) >= 2*maxJournal { // no file of ours is like this
+			j.trim(maxJournal)
+		}
 	}
-	return nil
 }
 
-// rewrite replaces the file by one with the live entries and leaves it open for
-// appending.
-func (j *journal) rewrite(path string) error {
-	next, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
-	if err != nil {
-		return err
+// trim keeps the most events that expire last: the others are the sooner
+// harmless.
+func (j *journal) trim(most int) {
+	if len(j.seen) <= most {
+		return
 	}
-	var content []byte
+	keys := slices.SortedFunc(maps.Keys(j.seen), func(a, b journalKey) int { return j.seen[a].Compare(j.seen[b]) })
+	for _, key := range keys[:len(keys)-most] {
+		delete(j.seen, key)
+	}
+}
+
+// rewriteLocked replaces the file by one with the live entries and leaves it open
+// for appending. When that cannot be done, a running journal goes on with the
+// file it has, which is whole, and tries again a little later. It is an error
+// when the new file might lose its name in a power cut: what is then appended
+// might be lost, so no event is accepted until a rewrite succeeds.
+func (j *journal) rewriteLocked() error {
+	content := make([]byte, 0, (len(j.seen)+1)*journalEntrySize)
 	for key, expires := range j.seen {
 		content = appendEntry(content, key, expires)
 	}
-	_, err = next.Write(content)
-	if err == nil {
-		err = next.Sync()
+	next, err := replaceFile(j.path, content)
+	if next == nil {
+		if j.compact == 0 {
+			return err
+		}
+		j.compact = j.size + minCompact
+		return nil
 	}
-	if err == nil {
-		err = os.Rename(next.Name(), path)
-	}
-	if err != nil {
-		next.Close()
-		os.Remove(next.Name())
-		return err
+	if j.file != nil {
+		j.file.Close() // all its live entries are in the new one
 	}
 	j.file, j.size = next, int64(len(content))
+	if err != nil {
+		j.compact = 0
+		return err
+	}
+	j.compact = max(minCompact, 2*j.size)
 	return nil
 }
 

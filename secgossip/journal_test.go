@@ -149,3 +149,101 @@ func FuzzJournalEntry(f *testing.F) {
 		}
 	})
 }
+
+func TestANewEntryBehindManyOldOnesIsNotForgotten(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "events.journal")
+	var content []byte
+	for i := range maxJournal + 10 {
+		content = appendEntry(content, journalKey{byte(i), byte(i >> 8), byte(i >> 16), 1}, journalNow.Add(-time.Second))
+	}
+	content = appendEntry(content, journalKey{7}, journalNow.Add(time.Hour))
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	j := openTestJournal(t, path, journalNow)
+	accept(t, j, 7, false)
+	if len(j.seen) != 1 {
+		t.Errorf("%d events are remembered, want 1", len(j.seen))
+	}
+}
+
+func TestTooLargeAJournalKeepsWhatExpiresLast(t *testing.T) {
+	j := openTestJournal(t, "", journalNow)
+	for i := range byte(5) {
+		j.seen[journalKey{i}] = journalNow.Add(time.Duration(i*3%5) * time.Minute)
+	}
+	j.trim(2)
+	for i := range byte(5) {
+		if _, kept := j.seen[journalKey{i}]; kept != (i*3%5 >= 3) {
+			t.Errorf("event that expires in %d minutes: kept %t", i*3%5, kept)
+		}
+	}
+}
+
+func TestJournalFileShrinksWhileRunning(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "events.journal")
+	var content []byte
+	for i := range minCompact/journalEntrySize + 1 {
+		content = appendEntry(content, journalKey{byte(i), byte(i >> 8), byte(i >> 16), 1}, journalNow.Add(time.Minute))
+	}
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	j := openTestJournal(t, path, journalNow)
+	j.compact = j.size + journalEntrySize // one event more and it has grown enough
+	accept(t, j, 2, true)
+	later := journalNow.Add(2 * time.Minute)
+	if ok, err := j.accept(journalKey{3}, later.Add(time.Hour), later); !ok || err != nil {
+		t.Fatalf("got %t, %v, want it accepted", ok, err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Size() != 2*journalEntrySize {
+		t.Errorf("the file has %d bytes (%v), want two entries", info.Size(), err)
+	}
+	// What was accepted before and after is in the file that a restart reads.
+	j = openTestJournal(t, path, later)
+	accept(t, j, 2, false)
+	accept(t, j, 3, false)
+}
+
+func TestJournalThatCannotBeWrittenAnewGoesOn(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "events.journal")
+	j := openTestJournal(t, path, journalNow)
+	j.compact = 1
+	// A folder that is not empty cannot be removed, whoever asks.
+	if err := os.MkdirAll(filepath.Join(path+".new", "x"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	accept(t, j, 1, true)
+	accept(t, j, 2, true)
+	if err := os.RemoveAll(path + ".new"); err != nil {
+		t.Fatal(err)
+	}
+	j = openTestJournal(t, path, journalNow)
+	accept(t, j, 1, false)
+	accept(t, j, 2, false)
+}
+
+func TestFullJournalIsSearchedOnceASecond(t *testing.T) {
+	j := openTestJournal(t, "", journalNow)
+	now := journalNow
+	search := func() bool {
+		j.seen[journalKey{1}] = now.Add(-time.Hour)
+		j.forgetLocked(now)
+		return len(j.seen) == 0
+	}
+	for _, step := range []struct {
+		wait time.Duration
+		want bool
+	}{{0, true}, {0, false}, {scanInterval - 1, false}, {1, true}, {-time.Hour, true}} {
+		now = now.Add(step.wait)
+		if got := search(); got != step.want {
+			t.Errorf("%v later: searched %t, want %t", step.wait, got, step.want)
+		}
+	}
+}
+
+func TestAFullJournalIsBusy(t *testing.T) {
+	if !errors.Is(errJournalFull, ErrBusy) {
+		t.Errorf("%v is not %v", errJournalFull, ErrBusy)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -200,17 +201,22 @@ func (l *ledger) applyLocked(s *statement) (bool, error) {
 }
 
 func (l *ledger) announceLocked(s *statement) (bool, error) {
-	_, primary := l.State()
 	if epoch, held := l.file.Keyring().Get(s.Number); held {
 		if epoch.Secret.Commitment() != s.Commitment {
 			return false, keyring.ErrConflict
 		}
 		return false, nil
 	}
-	if s.Number <= primary {
+	primary := l.file.Keyring().Primary()
+	if s.Number <= primary.Number {
 		return false, nil // older than what we seal with: nobody needs it
 	}
-	if p := l.pending[s.Number]; p != nil || len(l.pending) >= maxPending {
+	// A keeper's credential is judged at the time its statement names. That
+	// must not lie before what we have, or an expired keeper signs for ever.
+	if s.Issued.Before(primary.Created.Add(-clockTolerance)) {
+		return false, errors.New("epoch statement older than the epoch in use")
+	}
+	if l.pending[s.Number] != nil || !l.roomLocked(s.Number) {
 		return false, nil
 	}
 	l.pending[s.Number] = &announced{
@@ -221,43 +227,72 @@ func (l *ledger) announceLocked(s *statement) (bool, error) {
 	return true, nil
 }
 
+// roomLocked makes room for one more announced epoch: the lowest one goes, whose
+// secret nobody may have any more.
+func (l *ledger) roomLocked(number uint64) bool {
+	if len(l.pending) < maxPending {
+		return true
+	}
+	lowest := slices.Min(slices.Collect(maps.Keys(l.pending)))
+	if lowest > number {
+		return false
+	}
+	delete(l.pending, lowest)
+	return true
+}
+
 func (l *ledger) useLocked(s *statement) (bool, error) {
-	if p := l.pending[s.Number]; p != nil {
+	if p := l.pending[s.Number]; p != nil && p.commitment == s.Commitment {
 		p.use = true
 		p.statements = append(p.statements, s.raw, s.credential)
 		return true, nil
 	}
-	_, primary := l.State()
-	if s.Number <= primary {
-		return false, nil
-	}
-	if _, held := l.file.Keyring().Get(s.Number); !held {
+	epoch, held := l.file.Keyring().Get(s.Number)
+	if !held || epoch.Secret.Commitment() != s.Commitment {
 		return false, nil // the install statement will come, and this one again
 	}
-	return true, l.switchLocked(s.Number, s.raw, s.credential)
-}
-
-// switchLocked makes an epoch the primary, on disk first. Epochs two behind and
-// older go: nobody alive seals with them.
-func (l *ledger) switchLocked(number uint64, pair ...[]byte) error {
-	return l.file.Update(func(k *keyring.Keyring) error {
-		if err := k.Use(number); err != nil {
+	if s.Number <= l.file.Keyring().Primary().Number {
+		return false, nil
+	}
+	err := l.file.Update(func(k *keyring.Keyring) error {
+		if err := l.keepLocked(k, s.Number, [][]byte{s.raw, s.credential}); err != nil {
 			return err
 		}
-		for _, info := range k.List() {
-			if info.Number+1 < number {
-				if err := k.Remove(info.Number); err != nil {
-					return err
-				}
+		return switchTo(k, s.Number)
+	})
+	if err != nil {
+		return false, err
+	}
+	l.settleLocked()
+	return true, nil
+}
+
+// switchTo makes an epoch the primary. Epochs two behind and older go: nobody
+// alive seals with them.
+func switchTo(k *keyring.Keyring, number uint64) error {
+	if err := k.Use(number); err != nil {
+		return err
+	}
+	for _, info := range k.List() {
+		if info.Number+1 < number {
+			if err := k.Remove(info.Number); err != nil {
+				return err
 			}
 		}
-		return l.keepLocked(k, number, pair)
-	})
+	}
+	return nil
+}
+
+// settleLocked forgets announced epochs that a later one has overtaken.
+func (l *ledger) settleLocked() {
+	primary := l.file.Keyring().Primary().Number
+	maps.DeleteFunc(l.pending, func(number uint64, _ *announced) bool { return number <= primary })
 }
 
 func (l *ledger) removeLocked(s *statement) (bool, error) {
-	_, primary := l.State()
-	if _, held := l.file.Keyring().Get(s.Number); !held || s.Number >= primary {
+	primary := l.file.Keyring().Primary().Number
+	epoch, held := l.file.Keyring().Get(s.Number)
+	if !held || epoch.Secret.Commitment() != s.Commitment || s.Number >= primary {
 		return false, nil
 	}
 	return true, l.file.Update(func(k *keyring.Keyring) error {
@@ -299,7 +334,8 @@ func (l *ledger) Install(asked wire.SecretRequest, raw []byte) error {
 	if err != nil {
 		return err
 	}
-	if err := l.install(asked.Number, secret); err != nil {
+	taken, err := l.install(asked.Number, secret)
+	if !taken {
 		secret.Destroy()
 		return err
 	}
@@ -307,56 +343,84 @@ func (l *ledger) Install(asked wire.SecretRequest, raw []byte) error {
 	return nil
 }
 
-func (l *ledger) install(number uint64, secret *keyring.Secret) error {
+// install reports whether the keyring took the secret over. An epoch that is
+// held by now, or that a later one has overtaken, is no error and not taken.
+func (l *ledger) install(number uint64, secret *keyring.Secret) (taken bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if held, ok := l.file.Keyring().Get(number); ok && held.Secret.Commitment() == secret.Commitment() {
-		secret.Destroy() // another member was faster
-		return nil
+		return false, nil // another member was faster
 	}
 	p := l.pending[number]
 	if p == nil {
-		return errors.New("epoch was not announced")
+		return false, errors.New("epoch was not announced")
 	}
 	if secret.Commitment() != p.commitment {
-		return errors.New("secret is not the one its keeper committed to")
+		return false, errors.New("secret is not the one its keeper committed to")
 	}
 	body, err := wire.BatchStatements.Append(nil, p.statements)
 	if err != nil {
-		return err
+		return false, err
 	}
+	// One step on disk: a node that is killed holds all of it or nothing.
 	err = l.file.Update(func(k *keyring.Keyring) error {
-		return k.Install(keyring.Epoch{Number: number, Created: p.issued, Statement: body, Secret: secret})
+		if err := k.Install(keyring.Epoch{Number: number, Created: p.issued, Statement: body, Secret: secret}); err != nil {
+			return err
+		}
+		if p.use {
+			return switchTo(k, number)
+		}
+		return nil
 	})
 	if err != nil {
-		return err
+		return false, err
 	}
 	delete(l.pending, number)
+	l.settleLocked()
 	l.logger.Info("epoch installed", slog.Uint64("epoch", number))
-	if p.use {
-		return l.switchLocked(number)
-	}
-	return nil
+	return true, nil
 }
 
 // begin installs an epoch of our own making: we are a keeper.
 func (l *ledger) begin(s *statement, secret *keyring.Secret) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if _, err := l.announceLocked(s); err != nil {
-		return err
-	}
-	if l.pending[s.Number] == nil {
-		return fmt.Errorf("epoch %d exists already", s.Number)
-	}
 	body, err := wire.BatchStatements.Append(nil, [][]byte{s.raw, s.credential})
 	if err != nil {
 		return err
 	}
-	delete(l.pending, s.Number)
 	return l.file.Update(func(k *keyring.Keyring) error {
 		return k.Install(keyring.Epoch{Number: s.Number, Created: s.Issued, Statement: body, Secret: secret})
 	})
+}
+
+// begun returns the statement that installed the highest epoch held, if that one
+// is not in use yet: a rotation that was cut short.
+func (l *ledger) begun(now time.Time) (*statement, bool) {
+	highest, primary := l.State()
+	if highest <= primary {
+		return nil, false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	pairs := l.pairsLocked(highest)
+	if len(pairs) < 2 {
+		return nil, false
+	}
+	s, err := verifyStatement(l.trust, pairs[0], pairs[1], now)
+	return s, err == nil
+}
+
+// next is the number of the next epoch to make: above all that are held or
+// announced.
+func (l *ledger) next() uint64 {
+	highest, _ := l.State()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for number := range l.pending {
+		highest = max(highest, number)
+	}
+	return highest + 1
 }
 
 // apply applies a statement of our own.

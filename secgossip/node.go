@@ -9,7 +9,7 @@
 //	node, err := secgossip.New(secgossip.Config{ … })
 //	defer node.Close()
 //	node.Join(ctx, []string{"203.0.113.7:7946"})
-//	node.Fire(signedEvent)
+//	node.Fire(signedEvent, clientKey)
 //
 // Failure detection is hashicorp/memberlist, unmodified, with its own encryption
 // off, behind a transport of ours. What a member says about others is checked
@@ -55,12 +55,14 @@ type Node struct {
 	epochGossip *gossip
 	incoming    chan []byte         // events to verify
 	notices     chan func(Observer) // for the observer, in order
+	statements  chan told           // epoch statements to learn from
 	kick        chan struct{}
 	overtake    chan uint64 // a record of ours with this sequence is about
-	saved       [32]byte    // digest of the records on disk; reconnectLoop's alone
+	saving      sync.Mutex  // held while the file of known nodes changes
+	saved       [32]byte    // digest of the records on disk; guarded by saving
 	leaving     atomic.Bool
 	rotating    sync.Mutex
-	catching    sync.Mutex
+	lastUnkept  time.Time // of eventLoop alone
 	following   sync.Mutex
 	counts      counts
 
@@ -94,14 +96,15 @@ func New(config Config) (*Node, error) {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
 	n := &Node{
-		config:   config,
-		settings: config.Profile.memberlist(),
-		logger:   config.Logger,
-		members:  newMembership(),
-		incoming: make(chan []byte, incomingQueue),
-		notices:  make(chan func(Observer), noticeQueue),
-		kick:     make(chan struct{}, 1),
-		overtake: make(chan uint64, 1),
+		config:     config,
+		settings:   config.Profile.memberlist(),
+		logger:     config.Logger,
+		members:    newMembership(),
+		incoming:   make(chan []byte, incomingQueue),
+		notices:    make(chan func(Observer), noticeQueue),
+		statements: make(chan told, statementQueue),
+		kick:       make(chan struct{}, 1),
+		overtake:   make(chan uint64, 1),
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	if err := n.start(); err != nil {
@@ -164,6 +167,7 @@ func (n *Node) start() error {
 	n.running.Go(n.observe)
 	n.running.Go(n.eventLoop)
 	n.running.Go(n.overtakeLoop)
+	n.running.Go(n.statementLoop)
 	if n.list, err = memberlist.Create(n.settings); err != nil {
 		return err
 	}
@@ -179,6 +183,9 @@ const protocol = 1
 // returns how many answered. It fails only if none did. Whatever an address
 // leads to must prove to be a node of this cluster before it learns anything.
 func (n *Node) Join(ctx context.Context, addresses []string) (int, error) {
+	if n.leaving.Load() {
+		return 0, errors.New("this node is leaving")
+	}
 	joined := 0
 	var problems []error
 	for _, address := range addresses {
@@ -207,14 +214,14 @@ func (n *Node) Join(ctx context.Context, addresses []string) (int, error) {
 // Close.
 func (n *Node) Leave() error {
 	n.leaving.Store(true)
-	if err := errors.Join(n.leaveRecord(), n.forgetRecords()); err != nil {
-		return err
-	}
+	// Whatever of this fails, the others are told: a node that is known to go is
+	// better than one that is looked for.
+	problems := errors.Join(n.leaveRecord(), n.forgetRecords())
 	if err := n.list.Leave(leaveTimeout); err != nil {
 		// Nobody took it: the others are leaving too, or cannot be reached.
 		n.logger.Warn("nobody heard that this node leaves", slog.Any("error", err))
 	}
-	return nil
+	return problems
 }
 
 // Close stops everything the node started and waits for it. Without Leave the

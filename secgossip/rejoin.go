@@ -54,8 +54,11 @@ func (n *Node) loadRecords() {
 	}
 }
 
-// saveRecords writes the records of all known nodes, if they changed.
+// saveRecords writes the records of all known nodes, if they changed. A node
+// that leaves saves no more: see forgetRecords.
 func (n *Node) saveRecords() {
+	n.saving.Lock()
+	defer n.saving.Unlock()
 	digest := n.roster.Digest()
 	if n.config.StateDir == "" || digest == n.saved || n.leaving.Load() {
 		return
@@ -68,7 +71,7 @@ func (n *Node) saveRecords() {
 	}
 	body, err := wire.BatchRoster.Append(nil, records)
 	if err == nil {
-		err = replaceFile(filepath.Join(n.config.StateDir, recordsFile), body)
+		err = writeFile(filepath.Join(n.config.StateDir, recordsFile), body)
 	}
 	if err != nil {
 		n.logger.Warn("saving known nodes", slog.Any("error", err))
@@ -77,8 +80,11 @@ func (n *Node) saveRecords() {
 	n.saved = digest
 }
 
-// forgetRecords makes a node that left not come back by itself.
+// forgetRecords makes a node that left not come back by itself. Set n.leaving
+// before: then whoever is saving now is done first, and nobody saves after.
 func (n *Node) forgetRecords() error {
+	n.saving.Lock()
+	defer n.saving.Unlock()
 	if n.config.StateDir == "" {
 		return nil
 	}
@@ -90,10 +96,10 @@ func (n *Node) forgetRecords() error {
 }
 
 // reconnectLoop goes back to the cluster of an earlier run, and then tries one
-// absent node at a time.
+// absent node at a time, until the node closes or leaves.
 func (n *Node) reconnectLoop() {
 	for _, p := range n.absent() {
-		if n.ctx.Err() != nil || n.reconnect(p) {
+		if n.ctx.Err() != nil || n.leaving.Load() || n.reconnect(p) {
 			break
 		}
 	}
@@ -105,6 +111,9 @@ func (n *Node) reconnectLoop() {
 			n.saveRecords()
 			return
 		case <-ticker.C:
+		}
+		if n.leaving.Load() {
+			return
 		}
 		n.saveRecords()
 		if absent := n.absent(); len(absent) > 0 {
@@ -136,24 +145,4 @@ func (n *Node) reconnect(p *guard.Peer) bool {
 	}
 	n.logger.Info("node is reached again", slog.String("node", string(p.Name)))
 	return true
-}
-
-// replaceFile writes a file beside path and renames it there.
-func replaceFile(path string, content []byte) error {
-	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(content)
-	if err == nil {
-		err = file.Sync()
-	}
-	err = errors.Join(err, file.Close())
-	if err == nil {
-		err = os.Rename(file.Name(), path)
-	}
-	if err != nil {
-		os.Remove(file.Name())
-	}
-	return err
 }

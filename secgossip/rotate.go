@@ -89,6 +89,9 @@ func (n *Node) Rotate(ctx context.Context, report func(Progress)) (Rotation, err
 		rotation.Fingerprint = epoch.Secret.Fingerprint()
 	}
 	n.carry(ctx, install, StepInstalled, report, func(s transport.State) bool { return s.Highest >= begin.Number })
+	if err := ctx.Err(); err != nil {
+		return rotation, err // nobody is made to use what nobody may have
+	}
 	use, err := n.act(begin, wire.ActionUse)
 	if err != nil {
 		return rotation, err
@@ -118,16 +121,20 @@ func (n *Node) without(reached map[pki.Name]bool) []string {
 	return names
 }
 
-// beginEpoch makes a new epoch and installs it here. It returns what is to be
-// said about it from then on, and the statement that installs it.
+// beginEpoch makes a new epoch and installs it here, or goes on with one that an
+// earlier rotation left unused. It returns what is to be said about it from then
+// on, and the statement that installs it.
 func (n *Node) beginEpoch() (wire.Statement, *statement, error) {
+	if install, ok := n.ledger.begun(time.Now()); ok {
+		return install.Statement, install, nil
+	}
 	highest, _ := n.ledger.State()
 	secret, err := keyring.NewSecret()
 	if err != nil {
 		return wire.Statement{}, nil, err
 	}
 	said := wire.Statement{
-		Number:     highest + 1,
+		Number:     n.ledger.next(),
 		Previous:   n.ledger.installDigest(highest),
 		Commitment: secret.Commitment(),
 		Reason:     "operator",

@@ -47,10 +47,12 @@ func (s *selfRecord) sign(above uint64, leaving bool, now time.Time) ([]byte, er
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.leaving = s.leaving || leaving
-	s.sequence = max(s.sequence+1, above+1, uint64(now.UnixMilli()))
+	// Kept only once it is signed: a sequence that cannot be must not stand in
+	// the way of every later record.
+	sequence := max(s.sequence+1, above+1, uint64(now.UnixMilli()))
 	raw, err := wire.SignRecord(s.identity.Signing, s.cluster, wire.Record{
 		Name:       string(s.identity.Name),
-		Sequence:   s.sequence,
+		Sequence:   sequence,
 		Boot:       s.boot,
 		Endpoints:  s.endpoints,
 		Credential: s.identity.Credential,
@@ -59,7 +61,7 @@ func (s *selfRecord) sign(above uint64, leaving bool, now time.Time) ([]byte, er
 	if err != nil {
 		return nil, fmt.Errorf("signing our node record: %w", err)
 	}
-	s.raw = raw
+	s.sequence, s.raw = sequence, raw
 	return raw, nil
 }
 

@@ -32,7 +32,8 @@ type lastUse struct {
 const stillUsed = math.MaxUint64
 
 // maxStarts bounds what one node can make us remember: 64 KiB. A node that
-// crashes every four seconds gets there within an hour, the life of an epoch.
+// crashes every four seconds gets there within an hour; its datagrams are then not
+// heard until the next rotation, its streams are.
 const maxStarts = 1024
 
 var (

@@ -58,8 +58,8 @@ const (
 
 	// StopAfter is the number of datagrams after which a sender seals no more,
 	// whatever happens: 2^38.2 blocks, advantage about 2^-53. At 10,000
-	// datagrams a second to one peer it is reached after five days; epochs
-	// last an hour.
+	// datagrams a second to one peer it is reached after five days:
+	// rotate before.
 	StopAfter = 1 << 32
 
 	// MaxEpochs is the number of epochs held at once: the primary, its
