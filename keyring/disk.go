@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // maxFileSize bounds what is read of any file. The largest of ours, a full
@@ -117,9 +118,34 @@ func readLocked(path string) (locked, error) {
 // one it is for.
 type staged struct{ temporary, path string }
 
+// temporarySuffix is what comes after a file's name in the name of one staged for
+// it; a number follows.
+const temporarySuffix = ".tmp-"
+
+// RemoveTemporary removes the temporary files that a process killed while it
+// wrote the keyring at path left beside it, those of the previous version
+// included: they may hold secrets of epochs that are retired. Nobody may be
+// writing the keyring meanwhile. It goes on after an error.
+func RemoveTemporary(path string) error {
+	folder := filepath.Dir(path)
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return named(path, err)
+	}
+	var problems []error
+	for _, entry := range entries {
+		for _, name := range []string{filepath.Base(path), filepath.Base(path) + previousSuffix} {
+			if strings.HasPrefix(entry.Name(), name+temporarySuffix) {
+				problems = append(problems, os.Remove(filepath.Join(folder, entry.Name())))
+			}
+		}
+	}
+	return errors.Join(problems...)
+}
+
 // stage writes content beside path. CreateTemp makes the file 0600 and new.
 func stage(path string, content []byte) (_ staged, err error) {
-	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".tmp-*")
+	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+temporarySuffix+"*")
 	if err != nil {
 		return staged{}, named(path, err)
 	}

@@ -231,3 +231,31 @@ func TestShortWriteLeavesNothingBehind(t *testing.T) {
 	}
 	wantFiles(t, path, "keyring.age")
 }
+
+func TestOnlyTemporaryFilesOfTheKeyringAreRemoved(t *testing.T) {
+	folder := t.TempDir()
+	keep := []string{"keyring.age", "keyring.age.prev", "keyring.age.old.tmp-1", "other.age.tmp-1", "keyring.age.tmp", "xkeyring.age.tmp-1"}
+	for _, name := range append([]string{"keyring.age.tmp-1", "keyring.age.tmp-234", "keyring.age.prev.tmp-5"}, keep...) {
+		if err := os.WriteFile(filepath.Join(folder, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := RemoveTemporary(filepath.Join(folder, "keyring.age")); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(entries) != len(keep) {
+		t.Errorf("got %v, want %q", entries, keep)
+	}
+	for _, name := range keep {
+		if _, err := os.Stat(filepath.Join(folder, name)); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := RemoveTemporary(filepath.Join(folder, "missing", "keyring.age")); err == nil {
+		t.Error("a folder that is not there was swept")
+	}
+}

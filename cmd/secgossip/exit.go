@@ -30,7 +30,7 @@ var (
 	// errForbidden says that the agent turned our certificate away.
 	errForbidden = errors.New("not permitted")
 	// errSilent says that some nodes did not answer.
-	errSilent = errors.New("some nodes did not follow")
+	errSilent = errors.New("some nodes were not reached")
 )
 
 // settingsErrors say that something in the home, or in what was asked, must be

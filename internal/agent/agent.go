@@ -49,6 +49,7 @@ type Agent struct {
 	left    chan struct{} // closed when a client asked us to leave
 	leaving sync.Once
 	running sync.WaitGroup
+	closing sync.Mutex // held while something is started, and while ctx ends
 }
 
 // lockedBuffers is how many secrets an agent holds in locked memory at most: two
@@ -65,15 +66,10 @@ func Start(at home.Home, settings Settings, log io.Writer) (*Agent, error) {
 	if err := keyring.Harden(lockedBuffers); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSetup, err)
 	}
-	identity, err := at.LoadNode(time.Now())
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrSetup, err)
-	}
 	gate := &gate{to: log}
 	a := &Agent{
 		settings: settings,
 		plan:     plan,
-		identity: identity,
 		logger:   slog.New(slog.NewTextHandler(gate, &slog.HandlerOptions{Level: plan.level})),
 		left:     make(chan struct{}),
 	}
@@ -89,7 +85,7 @@ func Start(at home.Home, settings Settings, log io.Writer) (*Agent, error) {
 
 func (a *Agent) start(at home.Home) error {
 	var err error
-	if a.lock, err = at.Lock(); err != nil {
+	if err = a.load(at); err != nil {
 		return err
 	}
 	if a.identity.Keyring.Recovered() {
@@ -138,6 +134,40 @@ func (a *Agent) start(at home.Home) error {
 		return listenError("bind", a.plan.bind, err)
 	}
 	return a.serve(verifier, events)
+}
+
+// load locks the home and reads it. Only in this order is what it read what is
+// there: an agent that is about to stop may still write its keyring.
+func (a *Agent) load(at home.Home) error {
+	lock, lockErr := at.Lock()
+	if lockErr != nil && !errors.Is(lockErr, fs.ErrNotExist) {
+		return lockErr
+	}
+	a.lock = lock
+	if lockErr == nil {
+		if err := at.Sweep(); err != nil {
+			// They are sealed, and not read by anybody. The next start tries again.
+			a.logger.Warn("removing left-over temporary files", "error", err)
+		}
+	}
+	var err error
+	// Of a home that is not there, this says what to do.
+	if a.identity, err = at.LoadNode(time.Now()); err != nil {
+		return fmt.Errorf("%w: %w", ErrSetup, err)
+	}
+	return lockErr
+}
+
+// background runs f, which must end soon after ctx does; Close waits for it. It
+// reports whether f was started: no more is once Close has begun.
+func (a *Agent) background(f func()) bool {
+	a.closing.Lock()
+	defer a.closing.Unlock()
+	if a.ctx.Err() != nil {
+		return false
+	}
+	a.running.Go(f)
+	return true
 }
 
 // tcpNetwork keeps an IPv4 wildcard from opening IPv6 as well.
@@ -207,6 +237,7 @@ func (a *Agent) serve(verifier *rpcauth.Verifier, events *hub) error {
 		tags:   a.settings.Tags,
 		leave:  func() { a.leaving.Do(func() { close(a.left) }) },
 		ctx:    a.ctx,
+		start:  a.background,
 		logger: a.logger,
 	}
 	own := func() (*tls.Certificate, error) { return a.identity.Identity.Certificate() }
@@ -235,9 +266,11 @@ func (a *Agent) Leave() error { return a.node.Leave() }
 // closeTimeout bounds the end of handlers and calls.
 const closeTimeout = 5 * time.Second
 
-// Close stops everything and waits for it.
+// Close stops everything, waits for it, and then wipes the secrets.
 func (a *Agent) Close() error {
+	a.closing.Lock()
 	a.cancel()
+	a.closing.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	var problems []error
@@ -256,6 +289,15 @@ func (a *Agent) Close() error {
 		problems = append(problems, a.runner.Close(ctx))
 	}
 	a.running.Wait()
+	if a.identity != nil {
+		// A call that outlived closeTimeout gets an error from them.
+		a.identity.Keyring.Keyring().Destroy()
+		for _, key := range []any{a.identity.Identity.Signing, a.identity.Identity.Agreement} {
+			if key, ok := key.(interface{ Destroy() }); ok {
+				key.Destroy()
+			}
+		}
+	}
 	if a.lock != nil {
 		problems = append(problems, a.lock.Close())
 	}

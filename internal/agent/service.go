@@ -29,6 +29,7 @@ type service struct {
 	tags   map[string]string
 	leave  func() // starts leaving; the agent stops after
 	ctx    context.Context
+	start  func(func()) bool // runs something that the agent waits for at its end
 	logger *slog.Logger
 }
 
@@ -215,14 +216,14 @@ func (s *service) RotateKeys(ctx context.Context, req *secgossipv1.RotateKeysReq
 	if req.GetDryRun() {
 		return s.rehearse(ctx, stream)
 	}
-	started := time.Now()
+	begin := time.Now()
 	progress := make(chan secgossip.Progress, 1024)
 	type outcome struct {
 		rotation secgossip.Rotation
 		err      error
 	}
 	done := make(chan outcome, 1)
-	go func() {
+	started := s.start(func() {
 		rotation, err := s.node.Rotate(s.ctx, func(p secgossip.Progress) {
 			select {
 			case progress <- p:
@@ -230,7 +231,10 @@ func (s *service) RotateKeys(ctx context.Context, req *secgossipv1.RotateKeysReq
 			}
 		})
 		done <- outcome{rotation, err}
-	}()
+	})
+	if !started {
+		return connect.NewError(connect.CodeUnavailable, "agent is stopping")
+	}
 	send := func(p secgossip.Progress) error {
 		return stream.Send(&secgossipv1.RotateKeysResponse{Progress: []*secgossipv1.RotationProgress{{
 			Node: p.Node, State: string(p.Step),
@@ -261,7 +265,7 @@ func (s *service) RotateKeys(ctx context.Context, req *secgossipv1.RotateKeysReq
 				Using:       uint32(r.Using),
 				Missing:     r.Missing,
 				Removed:     r.Removed,
-				DurationMs:  uint64(time.Since(started).Milliseconds()),
+				DurationMs:  uint64(time.Since(begin).Milliseconds()),
 			}})
 		}
 	}
