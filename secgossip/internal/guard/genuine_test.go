@@ -35,6 +35,7 @@ type recorder struct {
 	ends    map[string]*end // by name and by address
 	silent  map[string]bool
 	packets []sent
+	screen  func(net.Conn) net.Conn // what memberlist gets of both ends of a stream, if set
 }
 
 func (r *recorder) put(p sent, to string) {
@@ -63,6 +64,9 @@ func (r *recorder) connect(from, to string) (net.Conn, error) {
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: io.ErrClosedPipe}
 	}
 	here, there := net.Pipe()
+	if r.screen != nil {
+		here, there = r.screen(here), r.screen(there)
+	}
 	select {
 	case e.streams <- there:
 		return here, nil
@@ -126,7 +130,18 @@ func (*tagger) MergeRemoteState([]byte, bool)   {}
 // of virtual time in which everything happens that a cluster sees.
 func genuinePackets(t *testing.T) []sent {
 	t.Helper()
-	r := &recorder{ends: make(map[string]*end), silent: make(map[string]bool)}
+	r := newRecorder()
+	r.live(t)
+	return r.packets
+}
+
+func newRecorder() *recorder {
+	return &recorder{ends: make(map[string]*end), silent: make(map[string]bool)}
+}
+
+// live lets the three live their two minutes.
+func (r *recorder) live(t *testing.T) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		lists := make(map[string]*memberlist.Memberlist)
 		tags := &tagger{}
@@ -164,7 +179,6 @@ func genuinePackets(t *testing.T) []sent {
 		}
 		time.Sleep(time.Minute) // for what memberlist does not wait for itself
 	})
-	return r.packets
 }
 
 // kinds takes a packet apart and returns the types of its messages, with those

@@ -7,6 +7,8 @@
 //     newer one replaces an older one only if the same node signed it.
 //   - CheckPacket is the firewall in front of memberlist: message types we use,
 //     one level of compound, exact lengths, and speakers that are who they say.
+//   - NewStateReader is the firewall for streams: only small messages and the
+//     state exchange pass, the latter without what nobody may say of others.
 //   - Roster.CheckAlive is the second line, inside memberlist: a node is believed
 //     to exist only with a record, at the virtual address of its own name.
 //

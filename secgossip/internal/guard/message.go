@@ -81,6 +81,11 @@ func readExactly(b []byte, message any) bool {
 	if err := codec.NewDecoderBytes(b, msgpack).Decode(message); err != nil {
 		return false
 	}
+	return isExact(b, message)
+}
+
+// isExact reports whether memberlist would write message as these very bytes.
+func isExact(b []byte, message any) bool {
 	again := make([]byte, 0, len(b))
 	if err := codec.NewEncoderBytes(&again, msgpack).Encode(message); err != nil {
 		return false

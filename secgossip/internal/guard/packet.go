@@ -19,7 +19,8 @@ type Packet struct {
 
 // CheckPacket parses a memberlist packet before memberlist may see it. from is
 // the name of the member that sealed it; an empty from (our own packets, on the
-// way out) skips the check of speakers. Errors: ErrMalformed, ErrForged.
+// way out) skips the checks of speakers and of incarnations, which are the
+// receiver's to make. Errors: ErrMalformed, ErrForged.
 //
 // A probe names its asker, and the answer goes there: only the sender itself may
 // be named, so that nobody can make a third party receive what it did not ask
@@ -108,6 +109,9 @@ func (p *Packet) add(b []byte, from string) error {
 		if !readExactly(body, &m) || !isName(m.Node) || !isName(m.From) {
 			return ErrMalformed
 		}
+		if from != "" && m.Incarnation > maxVerdict {
+			return ErrMalformed
+		}
 		if b[0] == msgDead && m.Node == m.From { // memberlist's form of "left"
 			p.Subjects = append(p.Subjects, m.Node)
 			p.Left = append(p.Left, m.Node)
@@ -117,12 +121,26 @@ func (p *Packet) add(b []byte, from string) error {
 		if !readExactly(body, &m) || !isName(m.Node) || len(m.Addr) != addrSize || len(m.Vsn) != versions {
 			return ErrMalformed
 		}
+		if from != "" && m.Incarnation > maxAlive {
+			return ErrMalformed
+		}
 		p.Subjects = append(p.Subjects, m.Node)
 	default:
 		return ErrMalformed
 	}
 	return nil
 }
+
+// The largest incarnations that are believed. A node contradicts an accusation
+// with an incarnation one higher, and memberlist's number wraps: one of 2^32-1
+// could never be contradicted. A node that starts at 1 and counts a restart or a
+// change of its tags every second reaches 2^30 after 34 years. Because an accusation
+// ends a whole 2^30 before what the accused may say of itself, there is always
+// room for the answer.
+const (
+	maxVerdict = 1 << 30 // suspect, dead, left: who left must be able to return
+	maxAlive   = 1 << 31
+)
 
 const (
 	addrSize = 16 // every address in a packet is a virtual one

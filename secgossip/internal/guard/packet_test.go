@@ -261,3 +261,37 @@ func TestClaimedLengthsCostNoMemory(t *testing.T) {
 		}
 	}
 }
+
+// Threat C03: memberlist answers an accusation with an incarnation one higher,
+// and 2^32-1 has none.
+func TestIncarnationNobodyCanContradictIsRefused(t *testing.T) {
+	accusation := func(kind byte, incarnation uint32) []byte {
+		return encoded(kind, verdict{Incarnation: incarnation, Node: "d", From: "a"})
+	}
+	birthAt := func(incarnation uint32) []byte {
+		return encoded(msgAlive, with(birth, func(m *alive) { m.Incarnation = incarnation }))
+	}
+	for claim, test := range map[string]struct {
+		packet []byte
+		want   error
+	}{
+		"a suspicion at the limit":    {accusation(msgSuspect, 1<<30), nil},
+		"a suspicion over it":         {accusation(msgSuspect, 1<<30+1), ErrMalformed},
+		"the last suspicion":          {accusation(msgSuspect, 1<<32-1), ErrMalformed},
+		"a death at the limit":        {accusation(msgDead, 1<<30), nil},
+		"a death over it":             {accusation(msgDead, 1<<30+1), ErrMalformed},
+		"the last death":              {accusation(msgDead, 1<<32-1), ErrMalformed},
+		"the answer to any of them":   {birthAt(1<<30 + 1), nil},
+		"an alive at the limit":       {birthAt(1 << 31), nil},
+		"an alive over it":            {birthAt(1<<31 + 1), ErrMalformed},
+		"the last alive":              {birthAt(1<<32 - 1), ErrMalformed},
+		"the last one, in a compound": {compound(encoded(msgPing, probe), birthAt(1<<32-1)), ErrMalformed},
+	} {
+		if _, err := CheckPacket(test.packet, "a"); !errors.Is(err, test.want) {
+			t.Errorf("%s: got %v, want %v", claim, err, test.want)
+		}
+		if _, err := CheckPacket(test.packet, ""); err != nil {
+			t.Errorf("%s, on the way out: %v", claim, err)
+		}
+	}
+}

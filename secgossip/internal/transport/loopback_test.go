@@ -83,11 +83,11 @@ func TestRealSocketsCarryPacketsAndStreams(t *testing.T) {
 				t.Errorf("b reaches a at %s", at)
 			}
 			here, there := connect(t, a, b)
-			if _, err := here.Write([]byte("hello")); err != nil {
+			if _, err := here.Write([]byte("\x00hello")); err != nil {
 				t.Fatal(err)
 			}
 			here.Close()
-			if got, err := io.ReadAll(there); string(got) != "hello" || err != nil {
+			if got, err := io.ReadAll(there); string(got) != "\x00hello" || err != nil {
 				t.Errorf("read %q, %v", got, err)
 			}
 			there.Close()

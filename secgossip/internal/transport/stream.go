@@ -11,7 +11,7 @@ import (
 )
 
 // stream is a connection as memberlist sees it, once the sync is done: between
-// virtual addresses, and with a cap on what may be read.
+// virtual addresses, with a cap on what may be read, and screened by guard.
 type stream struct {
 	*tls.Conn
 	local, remote net.Addr
@@ -31,7 +31,7 @@ func (t *Transport) memberStream(conn *tls.Conn, member *guard.Peer) (*stream, e
 		Conn:   conn,
 		local:  net.TCPAddrFromAddrPort(guard.VirtualAddr(t.config.Trust.Cluster(), t.config.Self)),
 		remote: net.TCPAddrFromAddrPort(member.Virtual),
-		in:     io.LimitReader(conn, wire.MaxStreamBytes),
+		in:     guard.NewStateReader(io.LimitReader(conn, wire.MaxStreamBytes), t.config.Roster),
 		forget: func() { t.open.remove(conn.NetConn()) },
 		done:   make(chan struct{}),
 	}, nil

@@ -2,12 +2,14 @@ package transport
 
 import (
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/secgossip/secgossip/secgossip/internal/guard"
 	"github.com/secgossip/secgossip/secgossip/internal/seal"
 	"github.com/secgossip/secgossip/secgossip/internal/wire"
 )
@@ -32,11 +34,11 @@ func TestStreamJoinsTwoMembers(t *testing.T) {
 				here.LocalAddr(), here.RemoteAddr(), there.LocalAddr(), there.RemoteAddr())
 		}
 		for _, way := range [][2]net.Conn{{here, there}, {there, here}} {
-			if _, err := way[0].Write([]byte("hello")); err != nil {
+			if _, err := way[0].Write([]byte("\x00ping")); err != nil {
 				t.Fatal(err)
 			}
 			got := make([]byte, 5)
-			if _, err := io.ReadFull(way[1], got); err != nil || string(got) != "hello" {
+			if _, err := io.ReadFull(way[1], got); err != nil || string(got) != "\x00ping" {
 				t.Errorf("read %q, %v", got, err)
 			}
 		}
@@ -155,7 +157,7 @@ func TestStreamHasItsDeadlineFromTheHandover(t *testing.T) {
 			}
 		}
 		time.Sleep(2 * streamTimeout)
-		if _, err := here.Write([]byte("x")); err != nil {
+		if _, err := here.Write([]byte{0}); err != nil {
 			t.Errorf("writing: %v", err)
 		}
 		if _, err := there.Read(make([]byte, 1)); err != nil {
@@ -192,14 +194,42 @@ func TestStreamEndsAtItsLimit(t *testing.T) {
 		a, b := c.pair()
 		here, there := connect(t, a, b)
 		go func() {
-			here.Write(make([]byte, wire.MaxStreamBytes+1<<16))
+			here.Write(make([]byte, wire.MaxStreamBytes+1<<16)) // a ping, by its type
 			here.Close()
 		}()
-		if got, err := io.Copy(io.Discard, there); got != wire.MaxStreamBytes || err != nil {
-			t.Errorf("memberlist read %d bytes, %v; want %d", got, err, wire.MaxStreamBytes)
+		const want = 1 + 1<<10
+		if got, err := io.Copy(io.Discard, there); got != want || err != nil {
+			t.Errorf("memberlist read %d bytes, %v; want %d", got, err, want)
 		}
 		there.Close()
 	})
+}
+
+// Threat C07: both who dialled and who was dialled are told by guard what a
+// stream says.
+func TestStreamIsScreenedAtBothEnds(t *testing.T) {
+	for claim, says := range map[string]string{
+		"a header that claims 2^20 nodes":      "\x06\x83\xa4Join\xc2\xa5Nodes\xce\x00\x10\x00\x00\xacUserStateLen\x00",
+		"a header that claims 20 MiB of state": "\x06\x83\xa4Join\xc2\xa5Nodes\x00\xacUserStateLen\xce\x01\x40\x00\x00",
+		"a user message":                       "\x08\x81\xaaUserMsgLen\xce\x01\x40\x00\x00",
+		"a compressed message":                 "\x09\x82\xa4Algo\x00\xa3Buf\xa1x",
+		"a label":                              "\xf4\x01x\x00",
+	} {
+		inBubble(t, func(t *testing.T, c *cluster) {
+			a, b := c.pair()
+			here, there := connect(t, a, b)
+			for end, way := range map[string][2]net.Conn{"listener": {here, there}, "dialler": {there, here}} {
+				if _, err := way[0].Write([]byte(says)); err != nil {
+					t.Fatal(err)
+				}
+				if n, err := way[1].Read(make([]byte, 64)); n != 0 || !errors.Is(err, guard.ErrMalformed) {
+					t.Errorf("%s, at the %s: memberlist read %d bytes, %v; want %v", claim, end, n, err, guard.ErrMalformed)
+				}
+			}
+			here.Close()
+			there.Close()
+		})
+	}
 }
 
 // A stream needs no epoch in common: that is how a node that slept gets in.
