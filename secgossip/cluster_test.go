@@ -85,6 +85,23 @@ func TestNodeThatLeftComesBack(t *testing.T) {
 	})
 }
 
+func TestNodeThatLeftMayComeBackAtOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b, d := c.three()
+		if err := d.node.Leave(); err != nil {
+			t.Fatal(err)
+		}
+		d.stop()
+		d.start().join(a)
+		c.settle()
+		for _, h := range []*host{a, b, d} {
+			if got, want := h.statuses(), "a alive, b alive, d alive"; got != want {
+				t.Errorf("%s sees %q, want %q", h.name, got, want)
+			}
+		}
+	})
+}
+
 func TestRestartedNodeIsHeardAtOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
@@ -160,7 +177,7 @@ func TestMemberOfAnotherClusterIsNobody(t *testing.T) {
 func TestJoinSaysWhyNobodyAnswered(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a := c.host("a").start()
-		for _, address := range []string{"203.0.113.77:7946", "203.0.113.77:notaport", ""} {
+		for _, address := range []string{"203.0.113.77:7946", "203.0.113.77:notaport", "203.0.113.77:0", "203.0.113.77:65536", ":7946", ""} {
 			if n, err := a.node.Join(t.Context(), []string{address}); err == nil {
 				t.Errorf("%q: joined %d nodes", address, n)
 			}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -135,9 +136,9 @@ func resolve(ctx context.Context, address string) ([]netip.AddrPort, error) {
 	if err != nil {
 		host, port = strings.Trim(address, "[]"), defaultPort
 	}
-	number, err := net.DefaultResolver.LookupPort(ctx, "tcp", port)
-	if err != nil {
-		return nil, fmt.Errorf("address %q: %w", address, err)
+	number, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || number == 0 || host == "" {
+		return nil, fmt.Errorf("address %q: want HOST or HOST:PORT, with a port from 1 to 65535", address)
 	}
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return []netip.AddrPort{netip.AddrPortFrom(addr.Unmap(), uint16(number))}, nil

@@ -78,13 +78,17 @@ type entry struct {
 // errors of r are returned as they are. The deadline is the caller's, and so is
 // the limit to what a push/pull costs: the length of r. The reader is for one
 // goroutine.
-func NewStateReader(r io.Reader, roster *Roster) io.Reader {
-	return &stateReader{in: bufio.NewReader(r), roster: roster}
+//
+// What is said of self, the local node, memberlist always hears: it contradicts
+// it, and so a node that left and came back is taken for alive again.
+func NewStateReader(r io.Reader, roster *Roster, self pki.Name) io.Reader {
+	return &stateReader{in: bufio.NewReader(r), roster: roster, self: self}
 }
 
 type stateReader struct {
 	in     *bufio.Reader
 	roster *Roster
+	self   pki.Name
 	out    io.Reader // what memberlist reads, once the message is screened
 	err    error     // why it reads nothing
 }
@@ -175,7 +179,8 @@ func (s *stateReader) credible(e *entry) bool {
 		// Threat K02: that a node left is proven by its own record and by
 		// nothing else.
 		p := s.roster.Get(pki.Name(e.Name))
-		return p != nil && p.Record.Leaving && e.Incarnation <= maxVerdict
+		left := p != nil && p.Record.Leaving || e.Name == string(s.self)
+		return left && e.Incarnation <= maxVerdict
 	default: // memberlist makes a suspicion of both
 		return e.Incarnation <= maxVerdict
 	}

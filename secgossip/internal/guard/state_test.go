@@ -74,7 +74,7 @@ func readAsMemberlist(t *testing.T, stream []byte) (pushPullHeader, []entry) {
 }
 
 func screened(stream []byte, roster *Roster) ([]byte, error) {
-	return io.ReadAll(NewStateReader(bytes.NewReader(stream), roster))
+	return io.ReadAll(NewStateReader(bytes.NewReader(stream), roster, ""))
 }
 
 func TestStreamOfAnotherTypeIsRefused(t *testing.T) {
@@ -216,7 +216,7 @@ func TestEveryTruncationOfAStateIsAnError(t *testing.T) {
 	stream := pushPull(entryOf("a"), entryOf("b"))
 	want := io.ErrUnexpectedEOF
 	for n := 1; n < len(stream); n++ {
-		r := NewStateReader(iotest.OneByteReader(bytes.NewReader(stream[:n])), rosterOf([]string{"a", "b"}))
+		r := NewStateReader(iotest.OneByteReader(bytes.NewReader(stream[:n])), rosterOf([]string{"a", "b"}), "")
 		if got, err := io.ReadAll(r); err != want || len(got) != 0 {
 			t.Errorf("%d of %d bytes: read %x, %v; want %v", n, len(stream), got, err, want)
 		}
@@ -224,7 +224,7 @@ func TestEveryTruncationOfAStateIsAnError(t *testing.T) {
 			t.Errorf("%d of %d bytes: then %v, want %v again", n, len(stream), err, want)
 		}
 	}
-	if n, err := NewStateReader(bytes.NewReader(nil), rosterOf(nil)).Read(make([]byte, 1)); n != 0 || err != io.EOF {
+	if n, err := NewStateReader(bytes.NewReader(nil), rosterOf(nil), "").Read(make([]byte, 1)); n != 0 || err != io.EOF {
 		t.Errorf("an empty stream: %d, %v; want %v", n, err, io.EOF)
 	}
 }
@@ -234,7 +234,7 @@ func TestErrorOfTheStreamIsPassedOn(t *testing.T) {
 	stream := pushPull(entryOf("a"))
 	for n := range stream {
 		r := io.MultiReader(bytes.NewReader(stream[:n]), iotest.ErrReader(iotest.ErrTimeout))
-		if got, err := io.ReadAll(NewStateReader(r, rosterOf([]string{"a"}))); err != iotest.ErrTimeout || len(got) != 0 {
+		if got, err := io.ReadAll(NewStateReader(r, rosterOf([]string{"a"}), "")); err != iotest.ErrTimeout || len(got) != 0 {
 			t.Errorf("after %d bytes: read %x, %v; want %v", n, got, err, iotest.ErrTimeout)
 		}
 	}
@@ -245,7 +245,7 @@ func TestErrorOfTheStreamIsPassedOn(t *testing.T) {
 func TestStateIsReadToItsEndAndNoFurther(t *testing.T) {
 	stream := pushPull(entryOf("a"))
 	r := io.MultiReader(iotest.OneByteReader(bytes.NewReader(stream)), iotest.ErrReader(errors.New("read too far")))
-	if got, err := io.ReadAll(NewStateReader(r, rosterOf([]string{"a"}))); err != nil || !bytes.Equal(got, stream) {
+	if got, err := io.ReadAll(NewStateReader(r, rosterOf([]string{"a"}), "")); err != nil || !bytes.Equal(got, stream) {
 		t.Errorf("read %x, %v", got, err)
 	}
 }
@@ -333,7 +333,7 @@ func genuineStreams(t *testing.T) []*tapped {
 	r := newRecorder()
 	r.screen = func(conn net.Conn) net.Conn {
 		c := &tapped{Conn: conn}
-		c.in = io.TeeReader(NewStateReader(io.TeeReader(conn, &c.said), roster), &c.read)
+		c.in = io.TeeReader(NewStateReader(io.TeeReader(conn, &c.said), roster, ""), &c.read)
 		mu.Lock()
 		defer mu.Unlock()
 		ends = append(ends, c)

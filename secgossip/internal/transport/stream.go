@@ -31,7 +31,7 @@ func (t *Transport) memberStream(conn *tls.Conn, member *guard.Peer) (*stream, e
 		Conn:   conn,
 		local:  net.TCPAddrFromAddrPort(guard.VirtualAddr(t.config.Trust.Cluster(), t.config.Self)),
 		remote: net.TCPAddrFromAddrPort(member.Virtual),
-		in:     guard.NewStateReader(io.LimitReader(conn, wire.MaxStreamBytes), t.config.Roster),
+		in:     guard.NewStateReader(io.LimitReader(conn, wire.MaxStreamBytes), t.config.Roster, t.config.Self),
 		forget: func() { t.open.remove(conn.NetConn()) },
 		done:   make(chan struct{}),
 	}, nil
