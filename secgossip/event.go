@@ -3,6 +3,7 @@ package secgossip
 import (
 	"crypto/sha256"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -55,13 +56,5 @@ func (e *Event) key() journalKey {
 
 // isFor reports whether the event is addressed to the node called name.
 func (e *Event) isFor(name string) bool {
-	if len(e.Nodes) == 0 {
-		return true
-	}
-	for _, n := range e.Nodes {
-		if n == name {
-			return true
-		}
-	}
-	return false
+	return len(e.Nodes) == 0 || slices.Contains(e.Nodes, name)
 }

@@ -2,6 +2,7 @@ package secgossip
 
 import (
 	"crypto/ed25519"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -145,8 +146,9 @@ func (n *Node) eventLoop() {
 		case <-n.ctx.Done():
 			return
 		case raw := <-n.incoming:
-			if !accepted.has(raw) && n.relayEvent(raw) {
-				accepted.add(raw)
+			digest := sha256.Sum256(raw)
+			if !accepted.has(digest) && n.relayEvent(raw) {
+				accepted.add(digest)
 			}
 		}
 	}

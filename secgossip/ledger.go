@@ -75,7 +75,7 @@ func verifyStatement(trust *pki.Trust, raw, credential []byte, now time.Time) (*
 	if err != nil {
 		return nil, err
 	}
-	if signed.Statement.Issued.After(now.Add(clockTolerance)) {
+	if signed.Statement.Issued.After(now.Add(pki.Tolerance)) {
 		return nil, errors.New("epoch statement from the future")
 	}
 	keeper, err := trust.VerifyCredential(credential, signed.Statement.Issued)
@@ -90,9 +90,6 @@ func verifyStatement(trust *pki.Trust, raw, credential []byte, now time.Time) (*
 	}
 	return &statement{Statement: signed.Statement, raw: bytes.Clone(raw), credential: bytes.Clone(credential)}, nil
 }
-
-// clockTolerance is how far another host's clock may be ahead of ours.
-const clockTolerance = 2 * time.Minute
 
 // Statements returns the statements of every epoch held.
 func (l *ledger) Statements() [][]byte {
@@ -213,7 +210,7 @@ func (l *ledger) announceLocked(s *statement) (bool, error) {
 	}
 	// A keeper's credential is judged at the time its statement names. That
 	// must not lie before what we have, or an expired keeper signs for ever.
-	if s.Issued.Before(primary.Created.Add(-clockTolerance)) {
+	if s.Issued.Before(primary.Created.Add(-pki.Tolerance)) {
 		return false, errors.New("epoch statement older than the epoch in use")
 	}
 	if l.pending[s.Number] != nil || !l.roomLocked(s.Number) {
@@ -383,6 +380,14 @@ func (l *ledger) install(number uint64, secret *keyring.Secret) (taken bool, err
 
 // begin installs an epoch of our own making: we are a keeper.
 func (l *ledger) begin(s *statement, secret *keyring.Secret) error {
+	if err := l.installOwn(s, secret); err != nil {
+		return err
+	}
+	l.changed()
+	return nil
+}
+
+func (l *ledger) installOwn(s *statement, secret *keyring.Secret) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	body, err := wire.BatchStatements.Append(nil, [][]byte{s.raw, s.credential})
@@ -426,9 +431,13 @@ func (l *ledger) next() uint64 {
 // apply applies a statement of our own.
 func (l *ledger) apply(s *statement) error {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	_, err := l.applyLocked(s)
-	return err
+	l.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	l.changed()
+	return nil
 }
 
 // installDigest is the SHA-256 of the statement that installed an epoch, which

@@ -7,13 +7,12 @@ import "crypto/sha256"
 // the copies need no second look. It decides only about bytes that were
 // authenticated before. Two generations keep it bounded; one goroutine uses it.
 type recent struct {
-	current, previous map[[32]byte]struct{}
+	current, previous map[[sha256.Size]byte]struct{}
 }
 
 const recentGeneration = 4096
 
-func (r *recent) has(raw []byte) bool {
-	digest := sha256.Sum256(raw)
+func (r *recent) has(digest [sha256.Size]byte) bool {
 	if _, ok := r.current[digest]; ok {
 		return true
 	}
@@ -21,9 +20,9 @@ func (r *recent) has(raw []byte) bool {
 	return ok
 }
 
-func (r *recent) add(raw []byte) {
+func (r *recent) add(digest [sha256.Size]byte) {
 	if r.current == nil || len(r.current) >= recentGeneration {
-		r.previous, r.current = r.current, make(map[[32]byte]struct{}, recentGeneration)
+		r.previous, r.current = r.current, make(map[[sha256.Size]byte]struct{}, recentGeneration)
 	}
-	r.current[sha256.Sum256(raw)] = struct{}{}
+	r.current[digest] = struct{}{}
 }

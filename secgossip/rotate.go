@@ -65,8 +65,8 @@ const rotateDeadline = 20 * time.Second
 // sends is lost. Errors: ErrNotKeeper, ErrRotating, or that of our
 // own keyring; the rotation may then be started again.
 func (n *Node) Rotate(ctx context.Context, report func(Progress)) (Rotation, error) {
-	if !n.isKeeper() {
-		return Rotation{}, fmt.Errorf("%w; keepers are: %s", ErrNotKeeper, strings.Join(n.keepers(), ", "))
+	if err := n.needKeeper(); err != nil {
+		return Rotation{}, err
 	}
 	if !n.rotating.TryLock() {
 		return Rotation{}, ErrRotating
@@ -147,7 +147,6 @@ func (n *Node) beginEpoch() (wire.Statement, *statement, error) {
 		secret.Destroy()
 		return wire.Statement{}, nil, err
 	}
-	n.epochsChanged()
 	return said, install, nil
 }
 
@@ -170,7 +169,6 @@ func (n *Node) act(s wire.Statement, action wire.Action) (*statement, error) {
 	if err := n.ledger.apply(signed); err != nil {
 		return nil, err
 	}
-	n.epochsChanged()
 	return signed, nil
 }
 
@@ -216,19 +214,17 @@ type Rehearsal struct {
 
 // Rehearse changes nothing and asks every member whether it would follow.
 func (n *Node) Rehearse(ctx context.Context) (Rehearsal, error) {
-	if !n.isKeeper() {
-		return Rehearsal{}, fmt.Errorf("%w; keepers are: %s", ErrNotKeeper, strings.Join(n.keepers(), ", "))
+	if err := n.needKeeper(); err != nil {
+		return Rehearsal{}, err
 	}
 	highest, primary := n.ledger.State()
 	r := Rehearsal{Epoch: highest + 1, Previous: primary, Reached: []string{string(n.config.Identity.Name)}}
+	reached := make(map[pki.Name]bool)
 	for _, name := range n.syncAll(ctx, n.livePeers(), func(transport.State) bool { return true }) {
+		reached[name] = true
 		r.Reached = append(r.Reached, string(name))
 	}
-	for _, m := range n.Members() {
-		if m.Status != StatusLeft && !slices.Contains(r.Reached, m.Name) {
-			r.Missing = append(r.Missing, m.Name)
-		}
-	}
+	r.Missing = n.without(reached)
 	return r, nil
 }
 
@@ -259,6 +255,14 @@ func (n *Node) syncAll(ctx context.Context, peers []*guard.Peer, done func(trans
 	group.Wait()
 	slices.Sort(names)
 	return names
+}
+
+// needKeeper is ErrNotKeeper with the names of those to ask instead.
+func (n *Node) needKeeper() error {
+	if n.isKeeper() {
+		return nil
+	}
+	return fmt.Errorf("%w; keepers are: %s", ErrNotKeeper, strings.Join(n.keepers(), ", "))
 }
 
 func (n *Node) isKeeper() bool {

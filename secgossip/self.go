@@ -65,24 +65,21 @@ func (s *selfRecord) sign(above uint64, leaving bool, now time.Time) ([]byte, er
 	return raw, nil
 }
 
-// renewRecord signs a new record of ours and puts it into the roster.
-func (n *Node) renewRecord(above uint64) error {
-	raw, err := n.self.sign(above, false, time.Now())
-	if err != nil {
-		return err
-	}
-	_, err = n.roster.Admit(raw, time.Now())
-	return err
-}
+// renewRecord signs a new record of ours, later than above, and puts it into the
+// roster.
+func (n *Node) renewRecord(above uint64) error { return n.publishRecord(above, false) }
 
 // leaveRecord signs our last record: it proves to everybody that we left, and
 // were not declared failed by somebody else.
-func (n *Node) leaveRecord() error {
-	raw, err := n.self.sign(0, true, time.Now())
+func (n *Node) leaveRecord() error { return n.publishRecord(0, true) }
+
+func (n *Node) publishRecord(above uint64, leaving bool) error {
+	now := time.Now()
+	raw, err := n.self.sign(above, leaving, now)
 	if err != nil {
 		return err
 	}
-	_, err = n.roster.Admit(raw, time.Now())
+	_, err = n.roster.Admit(raw, now)
 	return err
 }
 
