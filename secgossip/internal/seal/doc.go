@@ -3,7 +3,8 @@
 // and no randomness of its own.
 //
 // A traffic key is for one direction between two nodes, in one epoch, between
-// one start of either process and the next. It needs two things to be derived:
+// one start of either process and the next, and for 2^30 datagrams. It needs two
+// things to be derived:
 //
 //   - the X25519 agreement of the two nodes' static keys, so that a thief of the
 //     epoch secret reads nothing, and no member can speak for another;
@@ -13,15 +14,18 @@
 // secret and the receiver's identity. Its check bytes tell a member's datagram
 // from a stranger's for the price of one AES block per epoch held:
 //
-//	door key    = HKDF(secret; "secgossip/1 door" || cluster || epoch ||
-//	              receiver key), 32 bytes
-//	traffic key = HKDF(agreement || secret; "secgossip/1 traffic" || cluster ||
-//	              epoch || sender key || receiver key || sender boot ||
-//	              receiver boot), 38 bytes: AES-256-GCM key 32, hint 6
+//	door key         = HKDF(secret; "secgossip/1 door" || cluster || epoch ||
+//	                   receiver key), 32 bytes
+//	traffic secret 0 = HKDF(agreement || secret; "secgossip/1 traffic" ||
+//	                   cluster || epoch || sender key || receiver key ||
+//	                   sender boot || receiver boot), 38 bytes: 32, and hint 6
+//	traffic key g    = HKDF-Expand(traffic secret g; "secgossip/1 key"), 64
+//	                   bytes: AES-256-GCM key 32, traffic secret g+1 32
 //
-// HKDF is with SHA-256 and without salt; epoch is 8 bytes, big endian. The
-// nonce is 4 zeros and the door's counter in 8 bytes, big endian. The door
-// block, encrypted, is the associated data.
+// HKDF is with SHA-256 and without salt; epoch is 8 bytes, big endian. Traffic
+// key g, of four, seals the counters from g * 2^30 on. The nonce is 4 zeros and
+// the door's counter in 8 bytes, big endian. The door block, encrypted, is the
+// associated data.
 //
 // Use: one Sender for each peer and epoch, one Inbox for the node, in it one
 // Receiver for each peer and epoch. The boot nonces are those of the newest

@@ -76,7 +76,7 @@ func (in *Inbox[P]) Open(datagram, dst []byte) (opened Opened[P], drop Drop) {
 
 // tryDoors finds the epoch whose door a datagram opens, nil for none.
 //
-// The door of one epoch opens by accident to one datagram of another in 2^38.
+// The door of one epoch opens by accident to one datagram of another in 2^37.
 // Losing that one is no worse than what networks do.
 func (in *Inbox[P]) tryDoors(scratch *scratch, datagram []byte) (*heldEpoch[P], wire.Door) {
 	for _, epoch := range *in.epochs.Load() {

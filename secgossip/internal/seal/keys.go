@@ -1,8 +1,11 @@
 package seal
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -14,6 +17,7 @@ import (
 const (
 	doorLabel    = "secgossip/1 door"
 	trafficLabel = "secgossip/1 traffic"
+	keyLabel     = "secgossip/1 key"
 )
 
 // sharedSize is the length of an X25519 agreement. It goes before the epoch
@@ -46,16 +50,16 @@ func doorCipher(secret EpochSecret, cluster [32]byte, epoch uint64, receiver [32
 	return aes.NewCipher(key)
 }
 
-// trafficCipher derives the key of one direction, and its hint.
-func trafficCipher(
+// newChain derives what the keys of one direction come from, and its hint.
+func newChain(
 	shared []byte, secret EpochSecret, cluster [32]byte, epoch uint64, sender, receiver Party,
-) (aead cipher.AEAD, hint [wire.HintSize]byte, err error) {
+) (c chain, hint [wire.HintSize]byte, err error) {
 	if len(shared) != sharedSize {
-		return nil, hint, fmt.Errorf("an agreement of %d bytes, want %d", len(shared), sharedSize)
+		return c, hint, fmt.Errorf("an agreement of %d bytes, want %d", len(shared), sharedSize)
 	}
 	// Between a node and itself both directions would have one key.
 	if sender.Key == receiver.Key {
-		return nil, hint, errors.New("sender and receiver are the same node")
+		return c, hint, errors.New("sender and receiver are the same node")
 	}
 	info := append([]byte(trafficLabel), cluster[:]...)
 	info = binary.BigEndian.AppendUint64(info, epoch)
@@ -63,23 +67,55 @@ func trafficCipher(
 	info = append(info, receiver.Key[:]...)
 	info = append(info, sender.Boot[:]...)
 	info = append(info, receiver.Boot[:]...)
-	key, err := derive(secret, shared, info, trafficKeySize+wire.HintSize)
+	out, err := derive(secret, shared, info, chainSize+wire.HintSize)
 	if err != nil {
-		return nil, hint, fmt.Errorf("deriving a traffic key: %w", err)
+		return c, hint, fmt.Errorf("deriving a traffic secret: %w", err)
 	}
-	defer clear(key)
-	block, err := aes.NewCipher(key[:trafficKeySize])
-	if err != nil {
-		return nil, hint, err
-	}
-	aead, err = cipher.NewGCM(block)
-	return aead, [wire.HintSize]byte(key[trafficKeySize:]), err
+	defer clear(out)
+	c.secret = (*[chainSize]byte)(bytes.Clone(out[:chainSize]))
+	return c, [wire.HintSize]byte(out[chainSize:]), nil
 }
 
-// Lengths of the derived AES-256 keys.
+// A chain makes the keys of one direction, a generation after another. What it
+// holds leads to later keys only: an earlier one cannot be made again.
+type chain struct {
+	secret *[chainSize]byte // of the next generation; a pointer, so that it is not printed
+	made   uint64           // generations so far
+}
+
+// generations is how many keys there are for one direction in one epoch.
+const generations = wire.StopAfter / wire.RekeyAfter
+
+// generationOf is the generation that seals a counter.
+func generationOf(counter uint64) uint64 { return counter / wire.RekeyAfter }
+
+// next makes the key of the next generation: AES-256-GCM from the first half of
+// HKDF-Expand(secret; "secgossip/1 key"), 64 bytes. The second half is the secret
+// after it.
+func (c *chain) next() (cipher.AEAD, error) {
+	out, err := hkdf.Expand(sha256.New, c.secret[:], keyLabel, trafficKeySize+chainSize)
+	if err != nil {
+		return nil, fmt.Errorf("deriving a traffic key: %w", err)
+	}
+	defer clear(out)
+	block, err := aes.NewCipher(out[:trafficKeySize])
+	if err != nil {
+		return nil, err
+	}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		return nil, err
+	}
+	copy(c.secret[:], out[trafficKeySize:])
+	c.made++
+	return aead, nil
+}
+
+// Lengths of what is derived.
 const (
 	doorKeySize    = 32
 	trafficKeySize = 32
+	chainSize      = 32
 )
 
 // derive asks secret for a key and trusts nothing about the answer but its bytes:

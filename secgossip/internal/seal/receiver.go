@@ -14,20 +14,46 @@ type Receiver struct {
 	epoch      uint64
 	self, peer Party
 	hint       [wire.HintSize]byte
-	aead       cipher.AEAD
 
 	mu     sync.Mutex
 	window window
+	chain  chain
+	keys   [generations]cipher.AEAD // by generation; nil: not made yet, or of no more use
 }
 
 // NewReceiver makes the receiver at self for what peer's Sender seals, from the
 // same arguments.
 func NewReceiver(shared []byte, secret EpochSecret, cluster [32]byte, epoch uint64, self, peer Party) (*Receiver, error) {
-	aead, hint, err := trafficCipher(shared, secret, cluster, epoch, peer, self)
-	if err != nil {
+	r := &Receiver{cluster: cluster, epoch: epoch, self: self, peer: peer}
+	var err error
+	if r.chain, r.hint, err = newChain(shared, secret, cluster, epoch, peer, self); err != nil {
 		return nil, err
 	}
-	return &Receiver{cluster: cluster, epoch: epoch, self: self, peer: peer, hint: hint, aead: aead}, nil
+	r.keys[0], err = r.chain.next()
+	return r, err
+}
+
+// keyLocked returns the key of a counter below wire.StopAfter that the window
+// allows, nil if there is none. It makes generations that are new: any member can
+// claim a counter of the last one, so none is given up for a claim.
+func (r *Receiver) keyLocked(counter uint64) cipher.AEAD {
+	for r.chain.made <= generationOf(counter) {
+		key, err := r.chain.next()
+		if err != nil {
+			return nil // the cipher refuses its own key length: it never does
+		}
+		r.keys[r.chain.made-1] = key
+	}
+	return r.keys[generationOf(counter)]
+}
+
+// markLocked notes a counter whose datagram has opened. The window is far shorter
+// than a generation: of those before the one before, nothing opens any more.
+func (r *Receiver) markLocked(counter uint64) {
+	r.window.mark(counter)
+	if g := generationOf(counter); g > 1 {
+		clear(r.keys[:g-1])
+	}
 }
 
 // open opens a datagram whose door gave counter. The payload is in scratch. From
@@ -41,11 +67,15 @@ func (r *Receiver) open(scratch *scratch, datagram []byte, counter uint64) ([]by
 	}
 	door, sealed := datagram[:wire.DoorSize], datagram[wire.DoorSize:]
 	putNonce(&scratch.nonce, counter)
-	plaintext, err := r.aead.Open(scratch.plaintext[:0], scratch.nonce[:], sealed, door)
+	key := r.keyLocked(counter)
+	if key == nil {
+		return nil, DropSeal
+	}
+	plaintext, err := key.Open(scratch.plaintext[:0], scratch.nonce[:], sealed, door)
 	if err != nil {
 		return nil, DropSeal
 	}
-	r.window.mark(counter)
+	r.markLocked(counter)
 	payload, ok := wire.ParsePlaintext(plaintext)
 	if !ok {
 		return nil, DropPlaintext

@@ -29,7 +29,7 @@ func (r reference) doorKey() []byte {
 	return key
 }
 
-func (r reference) trafficKeyAndHint() (key, hint []byte) {
+func (r reference) secretAndHint() (secret, hint []byte) {
 	info := "secgossip/1 traffic" + string(r.cluster[:]) + string(binary.BigEndian.AppendUint64(nil, r.epoch)) +
 		string(r.sender.Key[:]) + string(r.receiver.Key[:]) + string(r.sender.Boot[:]) + string(r.receiver.Boot[:])
 	out, err := hkdf.Key(sha256.New, append(r.shared[:], r.secret[:]...), nil, info, 38)
@@ -39,9 +39,22 @@ func (r reference) trafficKeyAndHint() (key, hint []byte) {
 	return out[:32], out[32:]
 }
 
+// trafficKey is the key that seals a counter.
+func (r reference) trafficKey(counter uint64) (key []byte) {
+	secret, _ := r.secretAndHint()
+	for range counter>>30 + 1 {
+		out, err := hkdf.Expand(sha256.New, secret, "secgossip/1 key", 64)
+		if err != nil {
+			panic(err)
+		}
+		key, secret = out[:32], out[32:]
+	}
+	return key
+}
+
 // datagram seals any plaintext behind any door.
 func (r reference) datagram(packet byte, counter uint64, plaintext []byte) []byte {
-	key, hint := r.trafficKeyAndHint()
+	_, hint := r.secretAndHint()
 	counterBytes := binary.BigEndian.AppendUint64(nil, counter)
 
 	door := append([]byte{packet}, hint...)
@@ -49,7 +62,7 @@ func (r reference) datagram(packet byte, counter uint64, plaintext []byte) []byt
 	door = append(door, 0, 0, 0, 0)
 	mustAES(r.doorKey()).Encrypt(door, door)
 
-	gcm, err := cipher.NewGCM(mustAES(key))
+	gcm, err := cipher.NewGCM(mustAES(r.trafficKey(counter)))
 	if err != nil {
 		panic(err)
 	}

@@ -25,7 +25,7 @@ func TestReplayedHeaderWithOtherBodyIsDroppedAtTheWindow(t *testing.T) {
 	c := newConversation(t)
 	opened := 0
 	receiver := (*c.inbox.epochs.Load())[0].byKey[c.alice.Key].receiver
-	receiver.aead = countedAEAD{receiver.aead, &opened}
+	receiver.keys[0] = countedAEAD{receiver.keys[0], &opened}
 
 	datagram := c.seal("once")
 	wantDrop(t, "first", c.inbox, datagram, Accepted)
@@ -178,7 +178,7 @@ func TestReflectedDatagramIsDropped(t *testing.T) {
 func TestEpochSecretAloneSealsNothing(t *testing.T) {
 	c := newConversation(t)
 	r := c.reference()
-	_, hint := r.trafficKeyAndHint() // as if read from a recorded door
+	_, hint := r.secretAndHint() // as if read from a recorded door
 	r.shared = [32]byte{}
 	forged := r.datagram(1, 0, padded([]byte("forged")))
 	wantDrop(t, "with a hint of its own", c.inbox, forged, DropSender)

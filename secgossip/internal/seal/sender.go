@@ -14,8 +14,8 @@ import (
 var (
 	// ErrTooLarge says that a payload has more than wire.MaxPayload bytes.
 	ErrTooLarge = wire.ErrTooLarge
-	// ErrExhausted says that the key has sealed wire.StopAfter datagrams. It
-	// seals no more; another epoch is needed.
+	// ErrExhausted says that wire.StopAfter datagrams were sealed. There are no
+	// more counters; another epoch is needed.
 	ErrExhausted = errors.New("traffic key is exhausted")
 )
 
@@ -30,10 +30,11 @@ var (
 // our own boot nonce sees to it.
 type Sender struct {
 	door cipher.Block
-	aead cipher.AEAD
 	hint [wire.HintSize]byte
 
 	mu      sync.Mutex
+	chain   chain
+	aead    cipher.AEAD     // of the newest generation made
 	counter uint64          // of the next datagram
 	nonce   [nonceSize]byte // here because the cipher would make a local one escape
 }
@@ -45,11 +46,12 @@ func NewSender(shared []byte, secret EpochSecret, cluster [32]byte, epoch uint64
 	if err != nil {
 		return nil, err
 	}
-	aead, hint, err := trafficCipher(shared, secret, cluster, epoch, self, peer)
-	if err != nil {
+	s := &Sender{door: door}
+	if s.chain, s.hint, err = newChain(shared, secret, cluster, epoch, self, peer); err != nil {
 		return nil, err
 	}
-	return &Sender{door: door, aead: aead, hint: hint}, nil
+	s.aead, err = s.chain.next()
+	return s, err
 }
 
 // Seal appends one datagram to dst, wire.DatagramSize(len(payload)) bytes, and
@@ -76,6 +78,11 @@ func (s *Sender) Seal(dst []byte, packet wire.PacketType, payload []byte) ([]byt
 	if s.counter >= wire.StopAfter {
 		return dst, ErrExhausted
 	}
+	for s.chain.made <= generationOf(s.counter) { // threat N11: the key changes, the counter goes on
+		if s.aead, err = s.chain.next(); err != nil {
+			return dst, err
+		}
+	}
 	wire.Door{Type: packet, Hint: s.hint, Counter: s.counter}.Put((*[wire.DoorSize]byte)(door))
 	s.door.Encrypt(door, door)
 	putNonce(&s.nonce, s.counter)
@@ -88,12 +95,4 @@ func (s *Sender) Sealed() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.counter
-}
-
-// NeedsRekey reports whether the key has sealed wire.RekeyAfter datagrams and
-// another epoch is due.
-func (s *Sender) NeedsRekey() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.counter >= wire.RekeyAfter
 }

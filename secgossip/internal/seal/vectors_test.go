@@ -2,6 +2,8 @@ package seal
 
 import (
 	"bytes"
+	"crypto/cipher"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"flag"
@@ -55,7 +57,7 @@ func vectors(t testing.TB) map[string]vector {
 	c := newConversation(t)
 	make := func(why string, outcome Drop, packet byte, counter uint64, plaintext []byte, change func(*conversation, []byte)) vector {
 		r := c.reference()
-		key, hint := r.trafficKeyAndHint()
+		_, hint := r.secretAndHint()
 		datagram := r.datagram(packet, counter, plaintext)
 		receiver := *c
 		if change != nil {
@@ -65,7 +67,7 @@ func vectors(t testing.TB) map[string]vector {
 			Why: why, Cluster: receiver.cluster[:], Epoch: receiver.epoch, Secret: receiver.secret[:], Shared: receiver.shared[:],
 			SenderKey: receiver.alice.Key[:], SenderBoot: receiver.alice.Boot[:],
 			ReceiverKey: receiver.bob.Key[:], ReceiverBoot: receiver.bob.Boot[:],
-			DoorKey: r.doorKey(), TrafficKey: key, Hint: hint, Type: packet, Counter: counter,
+			DoorKey: r.doorKey(), TrafficKey: r.trafficKey(counter), Hint: hint, Type: packet, Counter: counter,
 			Plaintext: plaintext, Datagram: datagram, Outcome: outcome.String(),
 		}
 		if outcome == Accepted {
@@ -74,6 +76,14 @@ func vectors(t testing.TB) map[string]vector {
 		return v
 	}
 	short := padded([]byte("a short payload"))
+	earlierKey := func(_ *conversation, d []byte) {
+		gcm, err := cipher.NewGCM(mustAES(c.reference().trafficKey(0)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		nonce := binary.BigEndian.AppendUint64([]byte{0, 0, 0, 0}, 1<<30)
+		gcm.Seal(d[16:16], nonce, short, d[:16])
+	}
 	badPadding := bytes.Clone(short)
 	badPadding[len(badPadding)-1] = 1
 	return map[string]vector{
@@ -81,8 +91,10 @@ func vectors(t testing.TB) map[string]vector {
 		"empty":         make("no payload at all", Accepted, 2, 1, padded(nil), nil),
 		"largest":       make("1182 bytes of payload fill 1216", Accepted, 3, 2, padded(bytes.Repeat([]byte("z"), 1182)), nil),
 		"last-counter":  make("the last counter a key may use", Accepted, 1, 1<<32-1, short, nil),
+		"next-key":      make("the first counter of the second key", Accepted, 1, 1<<30, short, nil),
+		"earlier-key":   make("a counter of the second key, sealed with the first", DropSeal, 1, 1<<30, short, earlierKey),
 		"beyond-last":   make("a counter that no key may use", DropReplay, 1, 1<<32, short, nil),
-		"unknown-type":  make("type 5", DropDoor, 5, 0, short, nil),
+		"unknown-type":  make("type 7", DropDoor, 7, 0, short, nil),
 		"padding":       make("the last byte of the padding is 1", DropPlaintext, 1, 0, badPadding, nil),
 		"extra-step":    make("64 bytes more padding than needed", DropPlaintext, 1, 0, append(bytes.Clone(short), bytes.Repeat([]byte{0}, 64)...), nil),
 		"damaged-door":  make("one bit of the door is flipped", DropDoor, 1, 0, short, func(_ *conversation, d []byte) { d[0] ^= 1 }),

@@ -105,7 +105,7 @@ func (t *Transport) screen(raw net.Conn) (*tls.Conn, pki.Identity, error) {
 		return nil, pki.Identity{}, err
 	}
 	now := t.now()
-	if !wire.CheckKnock(knock, t.config.Knock, t.config.Trust.Cluster(), now) || !t.knocks.first(knock, now) {
+	if !wire.CheckKnock(knock, t.config.Knock, t.config.Trust.Cluster(), t.targets(raw.LocalAddr()), now) || !t.knocks.first(knock, now) {
 		return nil, pki.Identity{}, errNoKnock
 	}
 	if err := raw.SetDeadline(now.Add(handshakeTimeout)); err != nil {

@@ -2,12 +2,13 @@ package transport
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -117,7 +118,7 @@ func (t *Transport) dialEndpoint(ctx context.Context, endpoint netip.AddrPort, w
 	if !t.open.add(raw) {
 		return nil, nil, State{}, net.ErrClosed
 	}
-	conn, member, state, err := t.greet(ctx, raw, want, purpose)
+	conn, member, state, err := t.greet(ctx, raw, t.knock(want, endpoint), want, purpose)
 	if err != nil {
 		t.open.remove(raw)
 		raw.Close()
@@ -127,19 +128,19 @@ func (t *Transport) dialEndpoint(ctx context.Context, endpoint netip.AddrPort, w
 }
 
 // greet knocks, shakes hands and syncs, until the deadline of ctx.
-func (t *Transport) greet(ctx context.Context, raw net.Conn, want pki.Name, purpose wire.Purpose) (*tls.Conn, *guard.Peer, State, error) {
+func (t *Transport) greet(ctx context.Context, raw net.Conn, knock wire.Knock, want pki.Name, purpose wire.Purpose) (*tls.Conn, *guard.Peer, State, error) {
 	deadline, _ := ctx.Deadline()
 	if err := raw.SetDeadline(deadline); err != nil {
 		return nil, nil, State{}, err
 	}
-	var random [8]byte
-	rand.Read(random[:])
-	knock := wire.MakeKnock(t.config.Knock, t.config.Trust.Cluster(), t.now(), random)
 	if _, err := raw.Write(knock.Append(nil)); err != nil {
 		return nil, nil, State{}, err
 	}
 	conn := tls.Client(raw, t.config.Trust.ClientTLS(t.config.Certificate, want, t.now))
 	if err := conn.HandshakeContext(ctx); err != nil {
+		if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
+			err = errNoAnswer
+		}
 		return nil, nil, State{}, fmt.Errorf("handshake: %w", err)
 	}
 	peer, err := t.provenBy(conn)
@@ -152,6 +153,11 @@ func (t *Transport) greet(ctx context.Context, raw net.Conn, want pki.Name, purp
 	}
 	return conn, member, state, nil
 }
+
+// errNoAnswer says why a listener may have closed without a byte. It tells nobody
+// the reason; these are the ones an operator can do something about.
+var errNoAnswer = fmt.Errorf("closed without a word: it is no node of this cluster, or its clock is more than %v from ours, "+
+	"or it is dialled at an address that it does not advertise", wire.KnockTolerance)
 
 // provenBy reads the verified identity off a finished handshake, and learns the
 // issuer that vouched for it: what the peer signed can then be verified.

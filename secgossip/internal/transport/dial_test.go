@@ -53,7 +53,13 @@ func TestNodeAtAnothersAddressIsRefused(t *testing.T) {
 		d.endpoints = b.endpoints
 		d.show(d.sign(func(*wire.Record) {}))
 		a.learn(d)
+		// An honest node does not even answer a knock for another.
 		_, err := a.DialAddressTimeout(d.to(), 10*time.Second)
+		if !errors.Is(err, errNoAnswer) {
+			t.Errorf("b was dialled as d: got %v, want errNoAnswer", err)
+		}
+		b.config.Self = d.name
+		_, err = a.DialAddressTimeout(d.to(), 10*time.Second)
 		if !errors.Is(err, pki.ErrMismatch) {
 			t.Errorf("b answered for d: got %v, want ErrMismatch", err)
 		}

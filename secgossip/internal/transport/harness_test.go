@@ -404,9 +404,12 @@ func dialFrom(t testing.TB, c *cluster, from string, to *node) net.Conn {
 	return conn
 }
 
-// validKnock is a knock the cluster's nodes open to.
-func (c *cluster) validKnock() []byte {
+// knockFor is a knock that the cluster's nodes open to, at the address of a node.
+func (c *cluster) knockFor(to *node, when time.Time) []byte {
 	var random [8]byte
 	rand.Read(random[:])
-	return wire.MakeKnock(c.mac, c.root.Trust().Cluster(), time.Now(), random).Append(nil)
+	return wire.MakeKnock(c.mac, c.root.Trust().Cluster(), wire.EndpointTarget(to.addr), when, random).Append(nil)
 }
+
+// validKnock is a knock for the node, of now.
+func (n *node) validKnock() []byte { return n.c.knockFor(n, time.Now()) }

@@ -1,11 +1,43 @@
 package transport
 
 import (
+	"crypto/rand"
+	"net"
+	"net/netip"
 	"sync"
 	"time"
 
+	"github.com/secgossip/secgossip/pki"
 	"github.com/secgossip/secgossip/secgossip/internal/wire"
 )
+
+// knock makes a knock for whoever is dialled: the node of that name, or with no
+// name whoever is at the endpoint.
+func (t *Transport) knock(want pki.Name, endpoint netip.AddrPort) wire.Knock {
+	target := wire.EndpointTarget(endpoint)
+	if want != "" {
+		target = wire.NodeTarget(string(want))
+	}
+	var random [8]byte
+	rand.Read(random[:])
+	return wire.MakeKnock(t.config.Knock, t.config.Trust.Cluster(), target, t.now(), random)
+}
+
+// targets is what a knock that came to the address local may be for: this node,
+// that address, or one that this node tells others it is at. Behind port mapping
+// only the last is what a dialler knows.
+func (t *Transport) targets(local net.Addr) []wire.Target {
+	all := []wire.Target{wire.NodeTarget(string(t.config.Self))}
+	if tcp, ok := local.(*net.TCPAddr); ok {
+		all = append(all, wire.EndpointTarget(tcp.AddrPort()))
+	}
+	if self := t.config.Roster.Get(t.config.Self); self != nil {
+		for _, endpoint := range self.Record.Endpoints {
+			all = append(all, wire.EndpointTarget(endpoint))
+		}
+	}
+	return all
+}
 
 // knockMemory remembers knocks that were accepted, for as long as their time
 // stamp would be: a recorded knock opens nothing. It holds two generations of

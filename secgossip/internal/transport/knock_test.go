@@ -10,13 +10,15 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/hashicorp/memberlist"
+
 	"github.com/secgossip/secgossip/secgossip/internal/wire"
 )
 
 func TestKnockWithAFlippedBitOpensNothing(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster) {
 		b := c.node("b").start()
-		knock := c.validKnock()
+		knock := b.validKnock()
 		try := func(says []byte) []byte {
 			conn := dialFrom(t, c, "198.51.100.66", b)
 			defer conn.Close()
@@ -65,6 +67,64 @@ func TestReplayedKnockOpensNothing(t *testing.T) {
 			b.counts(fmt.Sprint(age), before, map[string]uint64{"strangers_dropped": 1})
 		}
 	})
+}
+
+// Threat N10: a knock is for one listener. Who records one on its way to a node
+// gets no byte out of any other with it, though both are of one cluster.
+func TestKnockRecordedAtOneNodeOpensNoOther(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b := c.pair()
+		d := c.node("d").start()
+		tap := &tappedNetwork{Network: a.network}
+		a.config.Network = tap
+		for claim, join := range map[string]memberlist.Address{"by name": b.to(), "by address": {Addr: b.addr.String()}} {
+			tap.written.Reset()
+			if _, err := a.Sync(t.Context(), join); err != nil {
+				t.Fatal(err)
+			}
+			before := d.Counters()
+			conn := dialFrom(t, c, a.addr.Addr().String(), d)
+			conn.Write(append(bytes.Clone(tap.first(wire.KnockSize)), clientHello(t)...))
+			if got := hearOut(conn); len(got.bytes) != 0 || got.after != 0 {
+				t.Errorf("%s: answered with %d bytes after %v", claim, len(got.bytes), got.after)
+			}
+			conn.Close()
+			synctest.Wait()
+			d.counts(claim, before, map[string]uint64{"strangers_dropped": 1})
+		}
+	})
+}
+
+// Behind port mapping a node is dialled at an address it does not have. It knows
+// that one because it tells others about it.
+func TestKnockForAnAdvertisedAddressIsAnswered(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b := c.node("a").start(), c.node("b").start()
+		outside := netip.MustParseAddrPort("198.51.100.7:17946")
+		a.config.Network = &mappedNetwork{Network: a.network, from: outside, to: b.addr}
+		seed := memberlist.Address{Addr: outside.String()}
+		if _, err := a.Sync(t.Context(), seed); err == nil {
+			t.Error("b answers to an address that it does not know as its own")
+		}
+		b.endpoints = []netip.AddrPort{outside}
+		b.say(func(*wire.Record) {})
+		if _, err := a.Sync(t.Context(), seed); err != nil {
+			t.Errorf("b does not answer to the address it tells others: %v", err)
+		}
+	})
+}
+
+// mappedNetwork is behind a router that maps one address to another.
+type mappedNetwork struct {
+	Network
+	from, to netip.AddrPort
+}
+
+func (n *mappedNetwork) Dial(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
+	if addr == n.from {
+		addr = n.to
+	}
+	return n.Network.Dial(ctx, addr)
 }
 
 func TestKnocksAreRememberedWhileTheyAreValid(t *testing.T) {

@@ -87,7 +87,7 @@ func TestShutdownInTheMiddleOfEverythingLeavesNothing(t *testing.T) {
 
 		// Strangers: silent, half a knock, a knock and no TLS, half of TLS.
 		hello := clientHello(t)
-		for _, says := range [][]byte{nil, make([]byte, 5), c.validKnock(), append(c.validKnock(), hello[:20]...), append(c.validKnock(), hello...)} {
+		for _, says := range [][]byte{nil, make([]byte, 5), b.validKnock(), append(b.validKnock(), hello[:20]...), append(b.validKnock(), hello...)} {
 			conn := dialFrom(t, c, "198.51.100.66", b)
 			conn.Write(says)
 			others.Go(func() { asMemberlist(conn) })

@@ -45,9 +45,7 @@ func TestStrangerWithoutAKnockGetsNoByte(t *testing.T) {
 		foreign := newCluster(t, "demo")
 		sameKnock := newCluster(t, "demo")
 		sameKnock.knock = c.knock
-		at := func(when time.Time) []byte {
-			return wire.MakeKnock(c.mac, c.root.Trust().Cluster(), when, [8]byte{}).Append(nil)
-		}
+		elsewhere := c.node("d")
 		now := time.Now()
 		hello := clientHello(t)
 		for claim, test := range map[string]struct {
@@ -56,20 +54,21 @@ func TestStrangerWithoutAKnockGetsNoByte(t *testing.T) {
 		}{
 			"nothing":                          {nil, knockTimeout},
 			"one byte":                         {[]byte{0}, knockTimeout},
-			"half a knock":                     {c.validKnock()[:16], knockTimeout},
-			"all but the last byte of a knock": {c.validKnock()[:wire.KnockSize-1], knockTimeout},
+			"half a knock":                     {b.validKnock()[:16], knockTimeout},
+			"all but the last byte of a knock": {b.validKnock()[:wire.KnockSize-1], knockTimeout},
 			"31 zeros":                         {make([]byte, 31), knockTimeout},
 			"32 zeros":                         {make([]byte, 32), 0},
 			"much junk":                        {bytes.Repeat([]byte{0xff}, 60_000), 0},
 			"TLS at once":                      {hello, 0},
 			"HTTP":                             {[]byte("GET / HTTP/1.1\r\nHost: 203.0.113.1\r\n\r\n"), 0},
 			"a memberlist push/pull":           {append([]byte{6}, make([]byte, 100)...), 0},
-			"an old knock":                     {at(now.Add(-wire.KnockTolerance - time.Second)), 0},
-			"a knock of the future":            {at(now.Add(wire.KnockTolerance + time.Hour)), 0},
-			"a knock of 1970":                  {at(time.Unix(0, 0)), 0},
-			"a knock of a foreign cluster":     {foreign.validKnock(), 0},
-			"the same key, another cluster":    {sameKnock.validKnock(), 0},
-			"a wrong knock and then TLS":       {append(foreign.validKnock(), hello...), 0},
+			"an old knock":                     {c.knockFor(b, now.Add(-wire.KnockTolerance-time.Second)), 0},
+			"a knock of the future":            {c.knockFor(b, now.Add(wire.KnockTolerance+time.Hour)), 0},
+			"a knock of 1970":                  {c.knockFor(b, time.Unix(0, 0)), 0},
+			"a knock of a foreign cluster":     {foreign.knockFor(b, now), 0},
+			"the same key, another cluster":    {sameKnock.knockFor(b, now), 0},
+			"a knock for another node":         {append(c.knockFor(elsewhere, now), hello...), 0},
+			"a wrong knock and then TLS":       {append(foreign.knockFor(b, now), hello...), 0},
 		} {
 			before := b.Counters()
 			conn := dialFrom(t, c, "198.51.100.66", b)
@@ -92,7 +91,7 @@ func TestSlowKnockIsCutOff(t *testing.T) {
 		b := c.node("b").start()
 		conn := dialFrom(t, c, "198.51.100.66", b)
 		go func() {
-			for _, one := range c.validKnock() {
+			for _, one := range b.validKnock() {
 				conn.Write([]byte{one})
 				time.Sleep(time.Second)
 			}
@@ -155,7 +154,7 @@ func TestKnockAloneAdmitsNobody(t *testing.T) {
 			"half a hello":                     {junk(clientHello(t)[:100]), handshakeTimeout, false},
 			"a hello and silence":              {junk(clientHello(t)), handshakeTimeout, false},
 			"junk":                             {junk(bytes.Repeat([]byte{0xff}, 1000)), 0, false},
-			"a second knock":                   {junk(c.validKnock()), 0, false},
+			"a second knock":                   {junk(b.validKnock()), 0, false},
 			"a plaintext push/pull":            {junk(append([]byte{6}, make([]byte, 100)...)), 0, false},
 			"TLS 1.2":                          {shake(&tls.Config{MaxVersion: tls.VersionTLS12}, nil), 0, true},
 			"no certificate":                   {shake(modern(), nil), 0, true},
@@ -168,7 +167,7 @@ func TestKnockAloneAdmitsNobody(t *testing.T) {
 		} {
 			before := b.Counters()
 			conn := dialFrom(t, c, "198.51.100.66", b)
-			conn.Write(c.validKnock())
+			conn.Write(b.validKnock())
 			start := time.Now()
 			got := test.attempt(conn)
 			conn.Close()

@@ -101,7 +101,7 @@ func TestMemberThatStallsIsCutOff(t *testing.T) {
 func (n *node) proveTo(other *node) *tls.Conn {
 	n.t.Helper()
 	raw := dialFrom(n.t, n.c, n.addr.Addr().String(), other)
-	raw.Write(n.c.validKnock())
+	raw.Write(other.validKnock())
 	conn := tls.Client(raw, n.config.Trust.ClientTLS(n.certificate, other.name, time.Now))
 	if err := conn.Handshake(); err != nil {
 		n.t.Fatal(err)

@@ -73,6 +73,9 @@ func FuzzFrameHasOneEncoding(f *testing.F)         { fuzzCodec(f, "frame") }
 func FuzzSecretRequestHasOneEncoding(f *testing.F) { fuzzCodec(f, "secret request") }
 func FuzzRefusalHasOneEncoding(f *testing.F)       { fuzzCodec(f, "refusal") }
 func FuzzKnockHasOneEncoding(f *testing.F)         { fuzzCodec(f, "knock") }
+func FuzzChallengeHasOneEncoding(f *testing.F)     { fuzzCodec(f, "challenge") }
+func FuzzResponseHasOneEncoding(f *testing.F)      { fuzzCodec(f, "path response") }
+func FuzzCarriedHasOneEncoding(f *testing.F)       { fuzzCodec(f, "carried packet") }
 
 func fuzzCodec(f *testing.F, name string) {
 	for _, v := range vectors(f) { // the ones to refuse are good places to start, too

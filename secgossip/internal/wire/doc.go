@@ -35,11 +35,14 @@
 //	events (2):  { length uint16 | signed event } ...
 //	epochs (3):  { length uint16 | signed epoch statement | length uint16 | credential } ...
 //	records (4): { length uint16 | signed node record } ...
+//	path challenge (5): token 8 bytes | try 1 byte | zeros, up to 1,182 bytes
+//	path response (6):  token 8 bytes
 //
 // # Streams
 //
 // A dialler first sends a 32-byte knock, and everything after it is TLS 1.3.
-// Inside TLS both sides speak in frames:
+// The MAC is over more than is sent: also the cluster, and the listener that the
+// knock is for. Inside TLS both sides speak in frames:
 //
 //	 0                8               16                              32
 //	+----------------+----------------+-------------------------------+

@@ -11,10 +11,13 @@ const (
 	PacketEvents  PacketType = 2 // signed events
 	PacketEpochs  PacketType = 3 // signed epoch statements, each with its keeper's credential
 	PacketRecords PacketType = 4 // signed node records that did not fit beside a memberlist packet
+
+	PacketPathChallenge PacketType = 5 // does a datagram of this length reach you?
+	PacketPathResponse  PacketType = 6 // yes, it did
 )
 
 // Known reports whether t is one of the packet types above.
-func (t PacketType) Known() bool { return t >= PacketGossip && t <= PacketRecords }
+func (t PacketType) Known() bool { return t >= PacketGossip && t <= PacketPathResponse }
 
 // A Door is the first block of a datagram, decrypted: what a receiver must know
 // before it can open the rest.
@@ -36,7 +39,7 @@ func (d Door) Put(block *[DoorSize]byte) {
 }
 
 // ParseDoor reads a decrypted block. It is false when the check bytes are not
-// zero or the type is unknown: what a stranger sends passes once in 2^38 times.
+// zero or the type is unknown: what a stranger sends passes once in 2^37 times.
 func ParseDoor(block *[DoorSize]byte) (Door, bool) {
 	d := Door{
 		Type:    PacketType(block[0]),

@@ -41,3 +41,15 @@ func checkEndpoint(endpoint netip.AddrPort) error {
 	}
 	return nil
 }
+
+// countLoopback counts the endpoints that lead whoever dials them to itself. A
+// node has either none of them or no others: it runs on its host alone.
+func countLoopback(endpoints []netip.AddrPort) int {
+	count := 0
+	for _, endpoint := range endpoints {
+		if endpoint.Addr().IsLoopback() {
+			count++
+		}
+	}
+	return count
+}

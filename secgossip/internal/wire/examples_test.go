@@ -19,6 +19,7 @@ var (
 	testCluster  = [32]byte(bytes.Repeat([]byte{0xc1}, 32))
 	otherCluster = [32]byte(bytes.Repeat([]byte{0xc2}, 32))
 	testTime     = time.Unix(1_780_000_000, 0).UTC()
+	testTarget   = NodeTarget("web-1")
 )
 
 func testKey(seed byte) ed25519.PrivateKey {
@@ -231,10 +232,31 @@ func codecs() []codec {
 			return r.Append(nil)
 		}},
 		{name: "knock", example: func(testing.TB) []byte {
-			return MakeKnock(testMAC, testCluster, testTime, [8]byte{1, 2, 3, 4, 5, 6, 7, 8}).Append(nil)
+			return MakeKnock(testMAC, testCluster, testTarget, testTime, [8]byte{1, 2, 3, 4, 5, 6, 7, 8}).Append(nil)
 		}, again: func(raw []byte) ([]byte, error) {
 			k, err := ParseKnock(raw)
 			return k.Append(nil), err
+		}},
+		{name: "challenge", example: func(testing.TB) []byte {
+			return Challenge{Token: [8]byte{1, 2, 3, 4, 5, 6, 7, 8}, Try: 3}.Append(nil)
+		}, again: func(raw []byte) ([]byte, error) {
+			c, err := ParseChallenge(raw)
+			return c.Append(nil), err
+		}},
+		{name: "path response", example: func(testing.TB) []byte {
+			return []byte{1, 2, 3, 4, 5, 6, 7, 8}
+		}, again: func(raw []byte) ([]byte, error) {
+			token, err := ParseResponse(raw)
+			return token[:], err
+		}},
+		{name: "carried packet", open: true, example: func(t testing.TB) []byte {
+			return must(t)(Carried{Type: PacketEvents, Payload: []byte("payload")}.Append(nil))
+		}, again: func(raw []byte) ([]byte, error) {
+			c, err := ParseCarried(raw)
+			if err != nil {
+				return nil, err
+			}
+			return c.Append(nil)
 		}},
 	}
 }
@@ -252,5 +274,6 @@ func reencoded(raw, payload []byte, encode func() ([]byte, error)) ([]byte, erro
 func allFrames() []FrameType {
 	return []FrameType{
 		FrameHello, FrameRoster, FrameIssuers, FrameEpochs, FrameSecretRequest, FrameSecret, FrameAck, FrameRefusal,
+		FramePacket,
 	}
 }

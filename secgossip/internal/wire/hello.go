@@ -12,8 +12,9 @@ type Purpose uint8
 
 // The purposes.
 const (
-	PurposeGossip Purpose = 1 // memberlist's own stream follows
-	PurposeEpoch  Purpose = 2 // ask for epochs, or announce one
+	PurposeGossip  Purpose = 1 // memberlist's own stream follows
+	PurposeEpoch   Purpose = 2 // ask for epochs, or announce one
+	PurposeCarrier Purpose = 3 // carry packets while UDP is blocked
 )
 
 // A Hello is the first frame of either side of a stream: who speaks, and what it
@@ -67,7 +68,7 @@ func ParseHello(body []byte) (Hello, error) {
 }
 
 func (h Hello) check() error {
-	if h.Purpose != PurposeGossip && h.Purpose != PurposeEpoch {
+	if h.Purpose < PurposeGossip || h.Purpose > PurposeCarrier {
 		return fmt.Errorf("unknown purpose %d", h.Purpose)
 	}
 	if len(h.Record) == 0 || len(h.Record) > MaxRecord {

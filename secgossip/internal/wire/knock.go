@@ -4,6 +4,7 @@ import (
 	"crypto/subtle"
 	"encoding/binary"
 	"fmt"
+	"net/netip"
 	"time"
 )
 
@@ -11,8 +12,9 @@ import (
 const knockLabel = "secgossip/1 knock"
 
 // A Knock is what a dialler sends first: proof that it belongs to the cluster,
-// cheap to check and fresh. It is comparable, so that a listener can remember
-// the ones it has seen; without that memory it could be sent again.
+// cheap to check, fresh, and for one listener. It is comparable, so that a
+// listener can remember the ones it has seen; without that memory it could be
+// sent again.
 type Knock struct {
 	Millis uint64  // milliseconds since 1970
 	Random [8]byte // tells two knocks of one millisecond apart
@@ -23,19 +25,40 @@ type Knock struct {
 // it is.
 type MAC func(data []byte) [32]byte
 
-// MakeKnock makes a knock for one cluster at a time. random is fresh randomness.
-func MakeKnock(mac MAC, cluster [32]byte, now time.Time, random [8]byte) Knock {
+// A Target is whom a knock is for. It is in the MAC and not on the wire: the
+// listener knows who it is. So a knock recorded on its way to one listener opens
+// nothing at another.
+type Target []byte
+
+// NodeTarget is the node of that name, wherever it is reached.
+func NodeTarget(name string) Target { return append(Target{1}, name...) }
+
+// EndpointTarget is whoever is reached at an address and port. A dialler that
+// joins by an address knows no more.
+func EndpointTarget(endpoint netip.AddrPort) Target {
+	addr := endpoint.Addr().WithZone("").As16() // IPv4 as ::ffff:a.b.c.d
+	return binary.BigEndian.AppendUint16(append(Target{2}, addr[:]...), endpoint.Port())
+}
+
+// MakeKnock makes a knock for one listener of one cluster at a time. random is
+// fresh randomness.
+func MakeKnock(mac MAC, cluster [32]byte, target Target, now time.Time, random [8]byte) Knock {
 	k := Knock{Millis: uint64(now.UnixMilli()), Random: random}
-	k.MAC = k.mac(mac, cluster)
+	k.MAC = k.mac(mac, cluster, target)
 	return k
 }
 
 // CheckKnock reports whether k was made with the key behind mac, for this
-// cluster, and no more than KnockTolerance from now. The MAC comes first: no
-// byte of a stranger decides anything.
-func CheckKnock(k Knock, mac MAC, cluster [32]byte, now time.Time) bool {
-	want := k.mac(mac, cluster)
-	if subtle.ConstantTimeCompare(k.MAC[:], want[:]) != 1 {
+// cluster and one of the things that the listener is, and no more than
+// KnockTolerance from now. The MAC comes first: no byte of a stranger decides
+// anything.
+func CheckKnock(k Knock, mac MAC, cluster [32]byte, listener []Target, now time.Time) bool {
+	right := 0
+	for _, target := range listener {
+		want := k.mac(mac, cluster, target)
+		right |= subtle.ConstantTimeCompare(k.MAC[:], want[:])
+	}
+	if right != 1 {
 		return false
 	}
 	ours := uint64(now.UnixMilli())
@@ -43,12 +66,12 @@ func CheckKnock(k Knock, mac MAC, cluster [32]byte, now time.Time) bool {
 	return apart <= uint64(KnockTolerance.Milliseconds())
 }
 
-// mac is the first half of HMAC(key, label || cluster || time || random).
-func (k Knock) mac(mac MAC, cluster [32]byte) [16]byte {
+// mac is the first half of HMAC(key, label || cluster || time || random || target).
+func (k Knock) mac(mac MAC, cluster [32]byte, target Target) [16]byte {
 	data := append([]byte(knockLabel), cluster[:]...)
 	data = binary.BigEndian.AppendUint64(data, k.Millis)
 	data = append(data, k.Random[:]...)
-	sum := mac(data)
+	sum := mac(append(data, target...))
 	return [16]byte(sum[:16])
 }
 

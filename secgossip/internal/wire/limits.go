@@ -51,16 +51,16 @@ const (
 	// sender and epoch.
 	ReplayWindow = 8192
 
-	// RekeyAfter is the number of datagrams after which a sender wants another
-	// epoch. 2^30 messages of 75 AES blocks are 2^36.2 blocks; the advantage
-	// of an attacker who has all of them is q^2 / 2^129, about 2^-57.
+	// RekeyAfter is the number of datagrams that one key seals: the counter
+	// divided by it is the generation of the key. 2^30 messages of 75 AES
+	// blocks are 2^36.2 blocks; the advantage of an attacker who has all of
+	// them is q^2 / 2^129, about 2^-57.
 	RekeyAfter = 1 << 30
 
-	// StopAfter is the number of datagrams after which a sender seals no more,
-	// whatever happens: 2^38.2 blocks, advantage about 2^-53. At 10,000
-	// datagrams a second to one peer it is reached after five days:
-	// rotate before.
-	StopAfter = 1 << 32
+	// StopAfter is the number of datagrams, of four generations, after which a
+	// sender seals no more in its epoch, whatever happens. At 10,000 datagrams
+	// a second to one peer it is reached after five days: rotate before.
+	StopAfter = 4 * RekeyAfter
 
 	// MaxEpochs is the number of epochs held at once: the primary, its
 	// successor, its predecessor, one more for two keepers that act at once.
@@ -91,6 +91,11 @@ const (
 	// must fit one datagram, 1182 - 2 = 1180; 80 stay free for what later
 	// versions put beside an event.
 	MaxEventRaw = 1100
+
+	// ChallengeSize is the length of a path challenge: the largest there is, so
+	// that whatever we send gets where a challenge got. ResponseSize is its token.
+	ChallengeSize = MaxPayload
+	ResponseSize  = 8
 )
 
 // Node records and epoch statements.
@@ -162,6 +167,9 @@ const (
 	// SecretSize is an epoch secret, SecretRequestSize its number and commitment.
 	SecretSize        = 32
 	SecretRequestSize = 8 + 32
+
+	// MaxCarried is a packet on a stream: its type and what a datagram carries.
+	MaxCarried = 1 + MaxPayload
 
 	// MaxRefusalText is one line for the other side's log.
 	MaxRefusalText = 128

@@ -118,6 +118,9 @@ func (r Record) check() error {
 			return fmt.Errorf("endpoint %v twice", endpoint)
 		}
 	}
+	if local := countLoopback(r.Endpoints); local > 0 && local < len(r.Endpoints) {
+		return errors.New("a loopback endpoint beside others")
+	}
 	if len(r.Credential) == 0 || len(r.Credential) > MaxCredential {
 		return fmt.Errorf("a credential of %d bytes, want 1 to %d", len(r.Credential), MaxCredential)
 	}

@@ -77,6 +77,8 @@ func TestImpossibleRecordIsNotSigned(t *testing.T) {
 			r.Endpoints = append(largestRecord().Endpoints, r.Endpoints[0])
 		}},
 		{"an endpoint twice", func(r *Record) { r.Endpoints[1] = r.Endpoints[0] }},
+		{"loopback beside another", func(r *Record) { r.Endpoints[1] = netip.MustParseAddrPort("127.0.0.2:7946") }},
+		{"another beside loopback", func(r *Record) { r.Endpoints[0] = netip.MustParseAddrPort("[::1]:7946") }},
 		{"no address", func(r *Record) { r.Endpoints[0] = netip.AddrPort{} }},
 		{"no credential", func(r *Record) { r.Credential = nil }},
 		{"long credential", func(r *Record) { r.Credential = make([]byte, MaxCredential+1) }},
@@ -120,6 +122,7 @@ func TestMalformedRecordIsRefusedThoughItVerifies(t *testing.T) {
 		{"an endpoint null", func(b *recordBody) { b.Endpoints = [][]byte{nil} }},
 		{"five bytes", func(b *recordBody) { b.Endpoints = [][]byte{v4[:5]} }},
 		{"IPv4 dressed as IPv6", func(b *recordBody) { b.Endpoints = [][]byte{mapped} }},
+		{"loopback beside another", func(b *recordBody) { b.Endpoints = [][]byte{v4, {127, 0, 0, 1, 1, 1}} }},
 		{"port zero", func(b *recordBody) { b.Endpoints = [][]byte{{192, 0, 2, 1, 0, 0}} }},
 		{"an endpoint twice", func(b *recordBody) { b.Endpoints = [][]byte{v4, v4} }},
 		{"nine endpoints", func(b *recordBody) {

@@ -21,6 +21,7 @@ const (
 	FrameSecret        FrameType = 6 // the secret of an epoch, SecretSize bytes
 	FrameAck           FrameType = 7 // an Ack: done, and how far the speaker is
 	FrameRefusal       FrameType = 8 // a Refusal, the last frame of who sends it
+	FramePacket        FrameType = 9 // a Carried packet; only after a sync for PurposeCarrier
 )
 
 // Why a frame was not read. After either of them the stream is of no more use.
@@ -48,6 +49,8 @@ func (t FrameType) maxBody() int {
 		return AckSize
 	case FrameRefusal:
 		return 1 + MaxRefusalText
+	case FramePacket:
+		return MaxCarried
 	}
 	return -1
 }

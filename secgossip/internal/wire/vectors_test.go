@@ -51,7 +51,7 @@ func vectors(t testing.TB) []vector {
 	return []vector{
 		{"door", "door", true, "Type 2, hint 010203040506, counter 0x0a0b0c0d0e.", examples["door"]},
 		{"door-check", "door", false, "The check bytes are not zero.", changed("door", 15, 1)},
-		{"door-type", "door", false, "Type 5 is unknown.", changed("door", 0, 5)},
+		{"door-type", "door", false, "Type 7 is unknown.", changed("door", 0, 7)},
 		{"plaintext", "plaintext", true, "33 bytes of payload need a second step.", examples["plaintext"]},
 		{"plaintext-padding", "plaintext", false, "The last byte of the padding is not zero.",
 			changed("plaintext", len(examples["plaintext"])-1, 1)},
@@ -70,7 +70,11 @@ func vectors(t testing.TB) []vector {
 		{"secret-request", "secret request", true, "Epoch 7.", examples["secret request"]},
 		{"refusal", "refusal", true, "Code 3.", examples["refusal"]},
 		{"knock", "knock", true, "2026-05-28T20:26:40Z, random 0102030405060708, knock key \"the knock key of the tests\", " +
-			"in the cluster whose id is 32 bytes c1.", examples["knock"]},
+			"in the cluster whose id is 32 bytes c1, for the node web-1.", examples["knock"]},
+		{"challenge", "challenge", true, "Token 0102030405060708, the fourth try.", examples["challenge"]},
+		{"challenge-padding", "challenge", false, "The last byte is not zero.", changed("challenge", ChallengeSize-1, 1)},
+		{"carried", "carried packet", true, "A packet of type 2.", examples["carried packet"]},
+		{"carried-type", "carried packet", false, "Type 7 is unknown.", changed("carried packet", 0, 7)},
 	}
 }
 
