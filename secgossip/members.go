@@ -32,6 +32,7 @@ type Member struct {
 	Epoch    uint64   // the epoch it last sealed with, 0 if nothing came yet
 	Key      [32]byte // its Ed25519 key
 	Keeper   bool
+	Carried  bool // UDP from here to it is blocked, and packets go by stream
 }
 
 // membership follows memberlist's events: who is there, who left, who failed.
@@ -103,7 +104,8 @@ func (n *Node) member(name string) (Member, bool) {
 			m.Endpoint = peer.Record.Endpoints[0]
 		}
 	} else {
-		m.Endpoint, m.Epoch = n.transport.Seen(peer)
+		seen := n.transport.Seen(peer)
+		m.Endpoint, m.Epoch, m.Carried = seen.Endpoint, seen.Epoch, seen.Carried
 	}
 	return m, true
 }

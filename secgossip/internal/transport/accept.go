@@ -136,8 +136,11 @@ func (t *Transport) serveStream(conn *tls.Conn, peer pki.Identity) error {
 		return err
 	}
 	t.counters.add(streamsAccepted)
-	if purpose == wire.PurposeEpoch {
+	switch purpose {
+	case wire.PurposeEpoch:
 		return nil
+	case wire.PurposeCarrier:
+		return t.serveCarrier(conn, member)
 	}
 	stream, err := t.memberStream(conn, member)
 	if err != nil {

@@ -15,6 +15,8 @@ const (
 	packetsReceived
 	packetsUnsent   // no key or no endpoint for a peer
 	packetsOverflow // opened, and memberlist did not keep up
+	packetsCarried  // sent by stream
+	packetsDropped  // a carrier did not take them
 	dropForged      // opened, and refused by wire or guard
 	streamsOpened
 	streamsAccepted
@@ -24,7 +26,7 @@ const (
 )
 
 var counterNames = [counterCount]string{
-	"packets_sent", "packets_received", "packets_unsent", "packets_overflow", "drop_forged",
+	"packets_sent", "packets_received", "packets_unsent", "packets_overflow", "packets_carried", "packets_dropped", "drop_forged",
 	"streams_opened", "streams_accepted", "streams_refused", "strangers_dropped",
 }
 
@@ -33,8 +35,9 @@ type counters struct {
 	drops  [seal.Drops]atomic.Uint64 // datagrams that were not opened, by reason
 }
 
-func (c *counters) add(which counter)      { c.counts[which].Add(1) }
-func (c *counters) addDrop(drop seal.Drop) { c.drops[drop].Add(1) }
+func (c *counters) add(which counter)         { c.counts[which].Add(1) }
+func (c *counters) addN(which counter, n int) { c.counts[which].Add(uint64(n)) }
+func (c *counters) addDrop(drop seal.Drop)    { c.drops[drop].Add(1) }
 
 func (c *counters) snapshot() map[string]uint64 {
 	all := make(map[string]uint64, counterCount+counter(seal.Drops))

@@ -80,6 +80,9 @@ func (t *Transport) dial(ctx context.Context, addr memberlist.Address, purpose w
 	} else {
 		return nil, nil, State{}, err
 	}
+	if len(endpoints) == 0 {
+		return nil, nil, State{}, fmt.Errorf("node %q is on another host and tells only loopback addresses", want)
+	}
 	var problems []error
 	for i, endpoint := range endpoints {
 		attempt, cancel := shareOf(ctx, len(endpoints)-i)

@@ -34,7 +34,7 @@ func TestSeedBecomesAMember(t *testing.T) {
 		if a.of(b) == nil || a.of(d) == nil || b.of(a) == nil {
 			t.Error("the two did not tell each other whom they know")
 		}
-		if at, _ := a.Seen(a.of(b)); at != b.addr {
+		if at := a.Seen(a.of(b)).Endpoint; at != b.addr {
 			t.Errorf("a reaches b at %s, want %s", at, b.addr)
 		}
 		a.gossip(b, ackOf(1))

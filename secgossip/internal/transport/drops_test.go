@@ -101,7 +101,7 @@ func TestReplayIsDropped(t *testing.T) {
 		a, b := c.pair()
 		record := exchange(t, c, a, b)
 		replay("to its receiver", record, b, "drop_replay")
-		if at, _ := b.Seen(b.of(a)); at != a.addr {
+		if at := b.Seen(b.of(a)).Endpoint; at != a.addr {
 			t.Errorf("b now reaches a at %s: a replay moved it", at)
 		}
 		// What comes after them still opens.

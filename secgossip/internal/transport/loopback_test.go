@@ -78,7 +78,7 @@ func TestRealSocketsCarryPacketsAndStreams(t *testing.T) {
 				}
 				a.received()
 			}
-			at, _ := b.Seen(b.of(a))
+			at := b.Seen(b.of(a)).Endpoint
 			if at.Addr().Is4In6() || at.Port() != a.Port() || !at.Addr().IsLoopback() {
 				t.Errorf("b reaches a at %s", at)
 			}

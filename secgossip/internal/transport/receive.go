@@ -74,6 +74,10 @@ func (t *Transport) deliver(from *guard.Peer, kind wire.PacketType, payload []by
 		}
 		t.config.Batch(from, kind, items)
 		return nil
+	case wire.PacketPathChallenge:
+		return t.answerChallenge(from, payload)
+	case wire.PacketPathResponse:
+		return t.takeResponse(from, payload)
 	}
 	return guard.ErrMalformed
 }

@@ -3,12 +3,14 @@ package transport
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"time"
 
 	"github.com/hashicorp/memberlist"
 
 	"github.com/secgossip/secgossip/pki"
 	"github.com/secgossip/secgossip/secgossip/internal/guard"
+	"github.com/secgossip/secgossip/secgossip/internal/seal"
 	"github.com/secgossip/secgossip/secgossip/internal/wire"
 )
 
@@ -93,8 +95,9 @@ func fitting(items [][]byte, room int) int {
 	return n
 }
 
-// Send seals one payload to a peer and writes it. It never blocks for long: UDP
-// either takes a datagram or loses it.
+// Send seals one payload to a peer and writes it, or lets a carrier bring it if UDP
+// to the peer is blocked. It never blocks for long: UDP either takes a datagram or
+// loses it, and a carrier has a queue.
 func (t *Transport) Send(peer *guard.Peer, kind wire.PacketType, payload []byte) error {
 	err := t.send(peer, kind, payload)
 	if err != nil {
@@ -106,10 +109,34 @@ func (t *Transport) Send(peer *guard.Peer, kind wire.PacketType, payload []byte)
 }
 
 func (t *Transport) send(peer *guard.Peer, kind wire.PacketType, payload []byte) error {
-	sender, to, err := t.sessions.wayTo(peer)
-	if err != nil {
-		return err
+	p := t.sessions.get(peer.Name)
+	if p == nil {
+		return errNoKeys
 	}
+	if p.path.use(t.now()) {
+		t.carry(p, kind, payload)
+		return nil
+	}
+	return t.sendDatagram(p, kind, payload)
+}
+
+// sendDatagram seals one payload and writes it to where the peer is. If none of its
+// endpoints is one that our socket can send to, a stream may still get there.
+func (t *Transport) sendDatagram(p *session, kind wire.PacketType, payload []byte) error {
+	sender := p.sending.Load()
+	if sender == nil {
+		return errNoKeys
+	}
+	to, ok := t.sessions.wayTo(p)
+	if !ok {
+		p.path.block()
+		t.carry(p, kind, payload)
+		return nil
+	}
+	return t.sealAndWrite(sender, to, kind, payload)
+}
+
+func (t *Transport) sealAndWrite(sender *seal.Sender, to netip.AddrPort, kind wire.PacketType, payload []byte) error {
 	datagram, err := sender.Seal(make([]byte, 0, wire.MaxDatagram), kind, payload)
 	if err != nil {
 		return err

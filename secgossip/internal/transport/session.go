@@ -9,13 +9,15 @@ import (
 	"github.com/secgossip/secgossip/secgossip/internal/seal"
 )
 
-// session is one start of one peer: the keys with it, and what its packets tell
-// about it.
+// session is one start of one peer: the keys with it, and the ways to it.
 type session struct {
 	peer    atomic.Pointer[guard.Peer]
-	seen    atomic.Pointer[netip.AddrPort] // where an authenticated packet or stream last came from or went
 	epoch   atomic.Uint64                  // the epoch it last sealed with
 	sending atomic.Pointer[seal.Sender]    // in the primary epoch; nil: none yet
+	source  atomic.Pointer[netip.AddrPort] // where its last authenticated datagram came from
+	seen    atomic.Pointer[netip.AddrPort] // where it was last reached, or came from when that changed
+	path    path
+	carrier carrier
 
 	// Under sessions.mu.
 	party   seal.Party
@@ -23,14 +25,24 @@ type session struct {
 	senders map[uint64]*seal.Sender
 }
 
-// heard notes an authenticated packet. The peer is followed to wherever that came
-// from: a recorded one cannot mislead us, because it does not open again.
+// heard notes an authenticated datagram. When the peer's datagrams come from
+// somewhere else than before, it has moved and is followed: a recorded one cannot
+// mislead us, because it does not open again.
 func (p *session) heard(from netip.AddrPort, epoch uint64) {
 	at := netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
-	if seen := p.seen.Load(); seen == nil || *seen != at {
-		p.seen.Store(&at)
+	if source := p.source.Load(); source == nil || *source != at {
+		p.source.Store(&at)
+		p.move(at)
 	}
 	p.epoch.Store(epoch)
+}
+
+// move notes that the peer is at an endpoint. Whether datagrams get there is to be
+// found out.
+func (p *session) move(at netip.AddrPort) {
+	if seen := p.seen.Swap(&at); seen == nil || *seen != at {
+		p.path.renew()
+	}
 }
 
 // follow takes a newer record of the peer. When it names other endpoints than
@@ -38,7 +50,9 @@ func (p *session) heard(from netip.AddrPort, epoch uint64) {
 func (p *session) follow(peer *guard.Peer) {
 	before := p.peer.Swap(peer)
 	if !slices.Equal(before.Record.Endpoints, peer.Record.Endpoints) {
+		p.source.Store(nil)
 		p.seen.Store(nil)
+		p.path.renew()
 	}
 }
 
@@ -48,40 +62,71 @@ func (p *session) wipe() {
 	clear(p.shared)
 }
 
-// wayTo returns what a packet to a peer is sealed with and where it goes.
-func (s *sessions) wayTo(peer *guard.Peer) (*seal.Sender, netip.AddrPort, error) {
-	p := s.get(peer.Name)
-	if p == nil {
-		return nil, netip.AddrPort{}, errNoKeys
+// endpointsOf lists where a peer may be: where it was last, where its datagrams
+// come from, then what its record says.
+func (s *sessions) endpointsOf(p *session) []netip.AddrPort {
+	record := p.peer.Load().Record
+	all := make([]netip.AddrPort, 0, 2+len(record.Endpoints))
+	for _, at := range []*netip.AddrPort{p.seen.Load(), p.source.Load()} {
+		if at != nil && !slices.Contains(all, *at) {
+			all = append(all, *at)
+		}
 	}
-	sender := p.sending.Load()
-	if sender == nil {
-		return nil, netip.AddrPort{}, errNoKeys
-	}
-	if seen := p.seen.Load(); seen != nil {
-		return sender, *seen, nil
-	}
-	return sender, peer.Record.Endpoints[0], nil // a record has at least one
-}
-
-// reached notes where a peer answered.
-func (s *sessions) reached(peer *guard.Peer, at netip.AddrPort) {
-	if p := s.get(peer.Name); p != nil {
-		p.seen.Store(&at)
-	}
-}
-
-// endpoints lists where a peer may be reached: where it was last, then what its
-// record says.
-func (s *sessions) endpoints(peer *guard.Peer) []netip.AddrPort {
-	all := slices.Clone(peer.Record.Endpoints)
-	p := s.get(peer.Name)
-	if p == nil {
-		return all
-	}
-	if seen := p.seen.Load(); seen != nil {
-		all = slices.DeleteFunc(all, func(a netip.AddrPort) bool { return a == *seen })
-		all = slices.Insert(all, 0, *seen)
+	for _, at := range record.Endpoints {
+		if s.meansAnother(at) && !slices.Contains(all, at) {
+			all = append(all, at)
+		}
 	}
 	return all
+}
+
+// reachable lists those of them that datagrams of ours can get to.
+func (s *sessions) reachable(p *session) []netip.AddrPort {
+	return slices.DeleteFunc(s.endpointsOf(p), func(at netip.AddrPort) bool { return !s.reaches(at) })
+}
+
+// wayTo is the first of those: where datagrams go. It is false if there is none.
+func (s *sessions) wayTo(p *session) (netip.AddrPort, bool) {
+	if seen := p.seen.Load(); seen != nil && s.reaches(*seen) {
+		return *seen, true // as nearly always, and without allocation
+	}
+	if all := s.reachable(p); len(all) > 0 {
+		return all[0], true
+	}
+	return netip.AddrPort{}, false
+}
+
+// reaches reports whether a socket of ours can send to an endpoint: it is of one
+// family or of both.
+func (s *sessions) reaches(at netip.AddrPort) bool {
+	bound := s.config.Bind.Addr()
+	if bound.Is6() && bound.IsUnspecified() {
+		return true
+	}
+	return bound.Is4() == at.Addr().Is4()
+}
+
+// meansAnother reports whether an endpoint in somebody's record leads to them: a
+// loopback address leads to ourselves, unless all of us are on this host.
+func (s *sessions) meansAnother(at netip.AddrPort) bool {
+	if !at.Addr().IsLoopback() {
+		return true
+	}
+	self := s.config.Roster.Get(s.config.Self)
+	return self != nil && self.Record.Endpoints[0].Addr().IsLoopback() // a record has none of them or no others
+}
+
+// reached notes where a peer was dialled. What datagrams have proved counts more.
+func (s *sessions) reached(peer *guard.Peer, at netip.AddrPort) {
+	if p := s.get(peer.Name); p != nil && (p.seen.Load() == nil || !p.path.isKnown()) {
+		p.move(at)
+	}
+}
+
+// endpoints lists where a peer may be dialled.
+func (s *sessions) endpoints(peer *guard.Peer) []netip.AddrPort {
+	if p := s.get(peer.Name); p != nil {
+		return s.endpointsOf(p)
+	}
+	return slices.DeleteFunc(slices.Clone(peer.Record.Endpoints), func(at netip.AddrPort) bool { return !s.meansAnother(at) })
 }

@@ -18,13 +18,17 @@ type sessions struct {
 	config Config
 	inbox  *seal.Inbox[*session]
 
+	// What is made of keys, of thousands at once when an epoch comes. Nobody who
+	// sends waits for this lock.
 	mu      sync.Mutex
 	epochs  map[uint64]seal.EpochSecret
 	primary uint64
-	peers   map[pki.Name]*session
 	starts  starts
 	past    map[uint64]uint64 // datagrams sealed by senders that are gone, by epoch
 	warned  map[pki.Name]bool // nodes whose trouble was logged
+
+	peersMu sync.RWMutex // taken after mu, for a look or an entry
+	peers   map[pki.Name]*session
 }
 
 func newSessions(config Config) *sessions {
@@ -41,9 +45,22 @@ func newSessions(config Config) *sessions {
 
 // get returns the session with a peer, nil if it has none.
 func (s *sessions) get(name pki.Name) *session {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.peersMu.RLock()
+	defer s.peersMu.RUnlock()
 	return s.peers[name]
+}
+
+// all returns every session, in random order.
+func (s *sessions) all() []*session {
+	s.peersMu.RLock()
+	defer s.peersMu.RUnlock()
+	return slices.Collect(maps.Values(s.peers))
+}
+
+func (s *sessions) put(name pki.Name, p *session) {
+	s.peersMu.Lock()
+	defer s.peersMu.Unlock()
+	s.peers[name] = p
 }
 
 // setPeer follows a new or changed record.
@@ -51,7 +68,7 @@ func (s *sessions) setPeer(peer *guard.Peer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	party := seal.Party{Key: peer.Key(), Boot: peer.Record.Boot}
-	old := s.peers[peer.Name]
+	old := s.get(peer.Name)
 	if old != nil && old.party == party { // the same start: the same keys
 		old.follow(peer)
 		return
@@ -70,6 +87,7 @@ func (s *sessions) setPeer(peer *guard.Peer) {
 	if old != nil {
 		s.dropLocked(old)
 		next.peer.Store(old.peer.Load())
+		next.source.Store(old.source.Load())
 		next.seen.Store(old.seen.Load())
 		next.follow(peer)
 	}
@@ -77,7 +95,7 @@ func (s *sessions) setPeer(peer *guard.Peer) {
 		s.keyLocked(next, number)
 	}
 	next.sending.Store(next.senders[s.primary])
-	s.peers[peer.Name] = next
+	s.put(peer.Name, next)
 }
 
 // setEpochs follows the keyring.
@@ -91,7 +109,7 @@ func (s *sessions) setEpochs(primary uint64, held map[uint64]seal.EpochSecret) {
 		s.inbox.RemoveEpoch(number)
 		delete(s.epochs, number)
 		delete(s.past, number)
-		for _, p := range s.peers {
+		for _, p := range s.all() {
 			delete(p.senders, number)
 		}
 	}
@@ -106,7 +124,7 @@ func (s *sessions) setEpochs(primary uint64, held map[uint64]seal.EpochSecret) {
 			continue
 		}
 		s.epochs[number] = secret
-		for _, p := range s.peers {
+		for _, p := range s.all() {
 			s.keyLocked(p, number)
 		}
 	}
@@ -114,7 +132,7 @@ func (s *sessions) setEpochs(primary uint64, held map[uint64]seal.EpochSecret) {
 		s.starts.forget(numbers[0])
 	}
 	s.primary = primary
-	for _, p := range s.peers {
+	for _, p := range s.all() {
 		p.sending.Store(p.senders[primary])
 	}
 }
@@ -162,7 +180,7 @@ func (s *sessions) sealed(number uint64) uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sum := s.past[number]
-	for _, p := range s.peers {
+	for _, p := range s.all() {
 		if sender := p.senders[number]; sender != nil {
 			sum += sender.Sealed()
 		}
@@ -174,8 +192,10 @@ func (s *sessions) sealed(number uint64) uint64 {
 func (s *sessions) wipe() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, p := range s.peers {
+	for _, p := range s.all() {
 		p.wipe()
 	}
+	s.peersMu.Lock()
+	defer s.peersMu.Unlock()
 	clear(s.peers)
 }

@@ -16,8 +16,8 @@ func TestPeerThatMovesIsFollowedAfterItsFirstPacket(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.pair()
 		record := c.recorded()
-		if at, epoch := b.Seen(b.of(a)); at != a.addr || epoch != 0 {
-			t.Errorf("before it spoke b reaches a at %s, epoch %d; want its record's %s and none", at, epoch, a.addr)
+		if seen := b.Seen(b.of(a)); seen.Endpoint != a.addr || seen.Epoch != 0 {
+			t.Errorf("before it spoke b reaches a at %s, epoch %d; want its record's %s and none", seen.Endpoint, seen.Epoch, a.addr)
 		}
 		// a's next packet comes from another address.
 		c.net.Hold()
@@ -26,8 +26,8 @@ func TestPeerThatMovesIsFollowedAfterItsFirstPacket(t *testing.T) {
 		c.net.Release()
 		moved := netip.MustParseAddrPort("198.51.100.7:1234")
 		b.inject(packet, moved)
-		if at, epoch := b.Seen(b.of(a)); at != moved || epoch != 1 {
-			t.Errorf("b reaches a at %s, epoch %d; want %s, 1", at, epoch, moved)
+		if seen := b.Seen(b.of(a)); seen.Endpoint != moved || seen.Epoch != 1 {
+			t.Errorf("b reaches a at %s, epoch %d; want %s, 1", seen.Endpoint, seen.Epoch, moved)
 		}
 		*record = nil
 		b.gossip(a, ackOf(2))
@@ -40,7 +40,7 @@ func TestPeerThatMovesIsFollowedAfterItsFirstPacket(t *testing.T) {
 		for _, data := range [][]byte{packet, damaged, make([]byte, 64)} {
 			b.inject(data, elsewhere)
 		}
-		if at, _ := b.Seen(b.of(a)); at != moved {
+		if at := b.Seen(b.of(a)).Endpoint; at != moved {
 			t.Errorf("a stranger moved a to %s", at)
 		}
 	})
@@ -57,7 +57,7 @@ func TestIPv4InIPv6IsIPv4(t *testing.T) {
 			t.Fatalf("%s is no mapped address", mapped)
 		}
 		b.take(packet, mapped)
-		if at, _ := b.Seen(b.of(a)); at != netip.AddrPortFrom(a.addr.Addr(), 999) {
+		if at := b.Seen(b.of(a)).Endpoint; at != netip.AddrPortFrom(a.addr.Addr(), 999) {
 			t.Errorf("b reaches a at %s", at)
 		}
 	})
@@ -149,10 +149,10 @@ func TestBothEndsFollowTheEpochs(t *testing.T) {
 		if len(a.delivered()) != 1 || len(b.delivered()) != 1 {
 			t.Error("between two epochs both hold packets are lost")
 		}
-		if _, epoch := b.Seen(b.of(a)); epoch != 2 {
+		if epoch := b.Seen(b.of(a)).Epoch; epoch != 2 {
 			t.Errorf("b knows a to seal with epoch %d, want 2", epoch)
 		}
-		if _, epoch := a.Seen(a.of(b)); epoch != 1 {
+		if epoch := a.Seen(a.of(b)).Epoch; epoch != 1 {
 			t.Errorf("a knows b to seal with epoch %d, want 1", epoch)
 		}
 	})

@@ -307,7 +307,8 @@ func TestClosedSocketsEndTheirLoops(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster) {
 		b := c.node("b").start()
 		c.net.Host(b.addr.Addr()).Kill()
-		b.running.Wait()
+		b.receive() // both return
+		b.accept()
 		if err := b.Shutdown(); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("Shutdown of closed sockets: %v", err)
 		}

@@ -74,11 +74,12 @@ type Transport struct {
 	strangers *quota[netip.Prefix]
 	members   *quota[pki.Name]
 
-	ctx     context.Context // ends with Shutdown
-	cancel  context.CancelFunc
-	running sync.WaitGroup
-	open    connSet
-	close   sync.Once
+	ctx      context.Context // ends with Shutdown
+	cancel   context.CancelFunc
+	starting sync.Mutex // held while a goroutine is started, and while ctx ends
+	running  sync.WaitGroup
+	open     connSet
+	close    sync.Once
 }
 
 // packetQueue is how many packets wait for memberlist: 1.2 MiB.
@@ -112,6 +113,19 @@ func New(config Config) (*Transport, error) {
 func (t *Transport) Start() {
 	t.running.Go(t.receive)
 	t.running.Go(t.accept)
+	t.running.Go(t.checkPaths)
+}
+
+// background runs f, which must end soon after ctx does. It reports whether f was
+// started: no more is once Shutdown has begun.
+func (t *Transport) background(f func()) bool {
+	t.starting.Lock()
+	defer t.starting.Unlock()
+	if t.ctx.Err() != nil {
+		return false
+	}
+	t.running.Go(f)
+	return true
 }
 
 // listen opens UDP and TCP on one address. With port 0 the kernel picks a port
@@ -164,16 +178,23 @@ func (t *Transport) SetEpochs(primary uint64, held map[uint64]seal.EpochSecret) 
 // PeerChanged takes note of a new or changed record in the roster.
 func (t *Transport) PeerChanged(peer *guard.Peer) { t.sessions.setPeer(peer) }
 
-// Seen says where a peer is reached and which epoch it last sealed with, zero
-// values when nothing is known.
-func (t *Transport) Seen(peer *guard.Peer) (at netip.AddrPort, epoch uint64) {
+// Seen is what packets to and from a peer have told about it.
+type Seen struct {
+	Endpoint netip.AddrPort // where it is reached; invalid if nobody said
+	Epoch    uint64         // the epoch it last sealed with; 0: nothing came yet
+	Carried  bool           // UDP to it is blocked, and its packets go by stream
+}
+
+// Seen says where a peer is reached, how, and which epoch it last sealed with.
+func (t *Transport) Seen(peer *guard.Peer) (seen Seen) {
 	if all := t.sessions.endpoints(peer); len(all) > 0 {
-		at = all[0]
+		seen.Endpoint = all[0]
 	}
 	if p := t.sessions.get(peer.Name); p != nil {
-		epoch = p.epoch.Load()
+		seen.Epoch = p.epoch.Load()
+		_, seen.Carried = p.path.state()
 	}
-	return at, epoch
+	return seen
 }
 
 // Sealed is the number of datagrams sealed in an epoch since we started, as long
@@ -195,7 +216,9 @@ func (t *Transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, e
 func (t *Transport) Shutdown() error {
 	var err error
 	t.close.Do(func() {
+		t.starting.Lock()
 		t.cancel()
+		t.starting.Unlock()
 		err = errors.Join(t.packets.Close(), t.listener.Close())
 		t.open.closeAll()
 		t.running.Wait()

@@ -1,0 +1,239 @@
+package transport
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+
+	"github.com/secgossip/secgossip/secgossip/internal/guard"
+	"github.com/secgossip/secgossip/secgossip/internal/wire"
+)
+
+// Limits of carriers.
+const (
+	// maxWaiting is how many packets wait for one peer: 76 KB.
+	maxWaiting = 64
+
+	// carryTimeout bounds a dial, and a write that the peer does not take.
+	carryTimeout = 5 * time.Second
+
+	// carryAgain is when a peer that could not be dialled is dialled again.
+	carryAgain = 5 * time.Second
+
+	// carrierIdle is how long a carrier stays that nobody uses.
+	carrierIdle = time.Minute
+)
+
+// A carrier brings packets to one peer by stream while UDP to it is blocked. It
+// has a queue of its own and, while something is in that, a goroutine of its own:
+// a peer that is slow or dead holds up nobody but itself. The zero value is ready.
+type carrier struct {
+	mu     sync.Mutex
+	queue  []wire.Carried
+	busy   bool         // somebody is writing what is in the queue
+	stream *carrierConn // what is written to; nil: none is open
+	retry  time.Time    // not dialled before then
+}
+
+// push queues a packet. It reports whether the oldest had to go for it, and
+// whether the caller must see to it that the queue is written.
+func (c *carrier) push(packet wire.Carried, now time.Time) (dropped, start bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stream == nil && now.Before(c.retry) {
+		return true, false
+	}
+	c.queue = append(c.queue, packet)
+	if dropped = len(c.queue) > maxWaiting; dropped {
+		c.queue = c.queue[1:]
+	}
+	start, c.busy = !c.busy, true
+	return dropped, start
+}
+
+// next takes the oldest packet and the stream to write it to, if one is open.
+// When nothing waits, whoever was writing is done.
+func (c *carrier) next() (packet wire.Carried, stream *carrierConn, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.queue) == 0 {
+		c.queue, c.busy = nil, false
+		return wire.Carried{}, nil, false
+	}
+	packet, c.queue = c.queue[0], c.queue[1:]
+	return packet, c.stream, true
+}
+
+// giveUp drops what waits: the peer cannot be dialled. It returns how much that
+// was.
+func (c *carrier) giveUp(now time.Time) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	dropped := len(c.queue)
+	c.queue, c.busy, c.retry = nil, false, now.Add(carryAgain)
+	return dropped
+}
+
+// attach offers a stream to write to; the one in use stays.
+func (c *carrier) attach(s *carrierConn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stream == nil {
+		c.stream = s
+	}
+}
+
+func (c *carrier) detach(s *carrierConn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stream == s {
+		c.stream = nil
+	}
+}
+
+// carrierConn is a synced stream that packets go over, both ways.
+type carrierConn struct {
+	*tls.Conn
+	idle *time.Timer // closes what is below TLS
+}
+
+func newCarrierConn(conn *tls.Conn) (*carrierConn, error) {
+	if err := conn.SetDeadline(time.Time{}); err != nil { // the sync's
+		return nil, err
+	}
+	raw := conn.NetConn()
+	return &carrierConn{Conn: conn, idle: time.AfterFunc(carrierIdle, func() { raw.Close() })}, nil
+}
+
+// send writes one packet.
+func (c *carrierConn) send(packet wire.Carried, now time.Time) error {
+	body, err := packet.Append(nil)
+	if err != nil {
+		return err
+	}
+	var frame bytes.Buffer // so that it is one record of TLS
+	if err := wire.WriteFrame(&frame, wire.FramePacket, body); err != nil {
+		return err
+	}
+	if err := c.SetWriteDeadline(now.Add(carryTimeout)); err != nil {
+		return err
+	}
+	if _, err := c.Write(frame.Bytes()); err != nil {
+		return err
+	}
+	c.idle.Reset(carrierIdle)
+	return nil
+}
+
+// carry sends a packet by stream. It never waits.
+func (t *Transport) carry(p *session, kind wire.PacketType, payload []byte) {
+	dropped, start := p.carrier.push(wire.Carried{Type: kind, Payload: bytes.Clone(payload)}, t.now())
+	if dropped {
+		t.counters.add(packetsDropped)
+	}
+	if start && !t.background(func() { t.writeCarrier(p) }) {
+		p.carrier.giveUp(t.now())
+	}
+}
+
+// writeCarrier writes what waits for one peer, over a stream that is open or that
+// it opens.
+func (t *Transport) writeCarrier(p *session) {
+	for {
+		packet, stream, ok := p.carrier.next()
+		if !ok {
+			return
+		}
+		if stream == nil {
+			var err error
+			if stream, err = t.dialCarrier(p); err != nil {
+				t.counters.addN(packetsDropped, 1+p.carrier.giveUp(t.now()))
+				return
+			}
+		}
+		if err := stream.send(packet, t.now()); err != nil {
+			// What comes next opens another.
+			t.counters.add(packetsDropped)
+			p.carrier.detach(stream)
+			stream.NetConn().Close()
+			continue
+		}
+		t.counters.add(packetsCarried)
+		if p.path.tell() {
+			t.logger.Warn("udp to a node is blocked: its packets go by stream",
+				slog.String("node", string(p.peer.Load().Name)))
+		}
+	}
+}
+
+// dialCarrier opens a carrier to a peer and reads from it as long as it lives.
+func (t *Transport) dialCarrier(p *session) (*carrierConn, error) {
+	ctx, cancel := context.WithTimeout(t.ctx, carryTimeout)
+	defer cancel()
+	peer := p.peer.Load()
+	conn, _, _, err := t.dial(ctx, memberlist.Address{Name: string(peer.Name)}, wire.PurposeCarrier)
+	if err != nil {
+		return nil, err
+	}
+	stream, err := newCarrierConn(conn)
+	if err != nil {
+		t.hangUp(conn)
+		return nil, err
+	}
+	p.carrier.attach(stream)
+	if !t.background(func() {
+		defer t.hangUp(conn)
+		t.readCarrier(p, stream)
+	}) {
+		t.hangUp(conn)
+		return nil, errors.New("shutting down")
+	}
+	return stream, nil
+}
+
+// serveCarrier reads from a carrier that a peer opened. We may write to it too: a
+// host that nobody can dial is reached so.
+func (t *Transport) serveCarrier(conn *tls.Conn, member *guard.Peer) error {
+	p := t.sessions.get(member.Name)
+	if p == nil {
+		return errNoKeys
+	}
+	stream, err := newCarrierConn(conn)
+	if err != nil {
+		return err
+	}
+	p.carrier.attach(stream)
+	t.readCarrier(p, stream)
+	return nil
+}
+
+// readCarrier takes packets from a carrier until it ends, or its peer is no longer
+// the node that proved itself: then another start of it has a session of its own.
+func (t *Transport) readCarrier(p *session, stream *carrierConn) {
+	defer stream.idle.Stop()
+	defer p.carrier.detach(stream)
+	for {
+		_, body, err := wire.ReadFrame(stream, wire.FramePacket)
+		if err != nil || t.sessions.get(p.peer.Load().Name) != p {
+			return
+		}
+		stream.idle.Reset(carrierIdle)
+		packet, err := wire.ParseCarried(body)
+		if err == nil && packet.Type == wire.PacketPathChallenge {
+			err = guard.ErrMalformed // it asks about datagrams
+		}
+		if err == nil {
+			t.counters.add(packetsReceived)
+			err = t.deliver(p.peer.Load(), packet.Type, packet.Payload)
+		}
+		if err != nil {
+			t.counters.add(dropForged)
+		}
+	}
+}

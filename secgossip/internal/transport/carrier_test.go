@@ -1,0 +1,410 @@
+package transport
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/secgossip/secgossip/secgossip/internal/wire"
+)
+
+// talk lets both nodes send each other a packet a second, for some time, and
+// returns how many of them arrived at each.
+func talk(a, b *node, seconds int) (atA, atB int) {
+	for i := range seconds {
+		a.WriteToAddress(ackOf(uint32(i)), b.to())
+		b.WriteToAddress(ackOf(uint32(i)), a.to())
+		time.Sleep(time.Second)
+		atA += len(a.delivered())
+		atB += len(b.delivered())
+	}
+	return atA, atB
+}
+
+// logged counts the lines of a node's log that hold a text.
+func (n *node) logged(text string) int { return strings.Count(n.log.String(), text) }
+
+const (
+	saysBlocked = "udp to a node is blocked: its packets go by stream"
+	saysOpen    = "udp to a node works again"
+)
+
+// detected is how long it may take until a blocked path is found out: until the
+// next check of one that worked, and six tries.
+const detected = 40
+
+// A story: UDP from a to b is blocked, and only that. a finds out, its packets go
+// by stream, and b is not concerned. When UDP is back, that ends by itself.
+func TestPacketsGoByStreamWhileUDPIsBlockedOneWay(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b := c.pair()
+		if atA, atB := talk(a, b, 10); atA != 10 || atB != 10 {
+			t.Fatalf("%d and %d of 10 packets arrived while all was well", atA, atB)
+		}
+		c.net.BlockUDP(a.addr.Addr(), b.addr.Addr())
+		talk(a, b, detected)
+		if atA, atB := talk(a, b, 60); atA != 60 || atB != 60 {
+			t.Errorf("%d and %d of 60 packets arrived with UDP blocked one way", atA, atB)
+		}
+		if !a.Seen(a.of(b)).Carried || b.Seen(b.of(a)).Carried {
+			t.Error("a does not say that its packets are carried, or b says so of its own")
+		}
+		if a.logged(saysBlocked) != 1 || b.log.String() != "" {
+			t.Errorf("a logged\n%s\nb logged\n%s", a.log.String(), b.log.String())
+		}
+
+		c.net.Unblock(a.addr.Addr(), b.addr.Addr())
+		talk(a, b, 10)
+		before := a.Counters()
+		if atA, atB := talk(a, b, 10); atA != 10 || atB != 10 {
+			t.Errorf("%d and %d of 10 packets arrived after UDP was back", atA, atB)
+		}
+		if got := a.Counters()["packets_carried"] - before["packets_carried"]; got != 0 {
+			t.Errorf("%d packets went by stream after UDP was back", got)
+		}
+		if a.Seen(a.of(b)).Carried || a.logged(saysOpen) != 1 || a.logged("\n") != 2 {
+			t.Errorf("a still carries, or logged\n%s", a.log.String())
+		}
+	})
+}
+
+func TestPacketsGoByStreamWhileUDPIsBlockedBothWays(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b := c.pair()
+		block := func() {
+			c.net.BlockUDP(a.addr.Addr(), b.addr.Addr())
+			c.net.BlockUDP(b.addr.Addr(), a.addr.Addr())
+		}
+		block() // from the start: there never was a datagram between them
+		talk(a, b, detected)
+		if atA, atB := talk(a, b, 60); atA != 60 || atB != 60 {
+			t.Errorf("%d and %d of 60 packets arrived", atA, atB)
+		}
+		if a.logged(saysBlocked) != 1 || b.logged(saysBlocked) != 1 || a.logged("\n") != 1 || b.logged("\n") != 1 {
+			t.Errorf("a logged\n%s\nb logged\n%s", a.log.String(), b.log.String())
+		}
+		c.net.Unblock(a.addr.Addr(), b.addr.Addr())
+		c.net.Unblock(b.addr.Addr(), a.addr.Addr())
+		talk(a, b, 10)
+		if a.Seen(a.of(b)).Carried || b.Seen(b.of(a)).Carried {
+			t.Error("they do not find out that UDP is back")
+		}
+	})
+}
+
+// narrow is a network whose packets are lost when they are long: a path MTU that
+// is too small, and nobody who says so.
+type narrow struct{ Network }
+
+func (n narrow) ListenPacket(addr netip.AddrPort) (PacketConn, error) {
+	conn, err := n.Network.ListenPacket(addr)
+	return narrowConn{conn}, err
+}
+
+type narrowConn struct{ PacketConn }
+
+func (c narrowConn) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error) {
+	if len(b) > 1000 {
+		return len(b), nil
+	}
+	return c.PacketConn.WriteToUDPAddrPort(b, to)
+}
+
+// Short datagrams pass, so that nothing looks wrong until a long one is needed.
+func TestPathThatIsTooNarrowCountsAsBlocked(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b := c.node("a"), c.node("b").start()
+		a.network = narrow{a.network}
+		a.start().learn(b)
+		b.learn(a)
+		long := bytes.Repeat([]byte("x"), wire.MaxEventRaw)
+		payload := must(wire.BatchEvents.Append(nil, [][]byte{long}))(t)
+		for range 10 {
+			a.Send(a.of(b), wire.PacketEvents, payload)
+			time.Sleep(time.Second)
+		}
+		b.mu.Lock()
+		b.batches = nil
+		b.mu.Unlock()
+		for range 10 {
+			a.Send(a.of(b), wire.PacketEvents, payload)
+			time.Sleep(time.Second)
+		}
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if len(b.batches) != 10 || a.logged(saysBlocked) != 1 {
+			t.Errorf("%d of 10 long packets arrived; a logged\n%s", len(b.batches), a.log.String())
+		}
+	})
+}
+
+// b can be reached by nobody, neither by UDP nor by TCP. Once it has opened a
+// stream itself, it is a full member.
+func TestHostThatNobodyCanDialIsReachedByItsOwnStream(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b := c.node("a").start(), c.node("b")
+		b.endpoints = []netip.AddrPort{netip.MustParseAddrPort("198.51.100.99:7946")} // where nobody is
+		b.start().learn(a)
+		a.learn(b)
+		c.net.BlockUDP(a.addr.Addr(), b.addr.Addr())
+		c.net.BlockUDP(b.addr.Addr(), a.addr.Addr())
+		a.config.Network = deaf{a.network, b.addr}
+		talk(a, b, detected)
+		if atA, atB := talk(a, b, 60); atA != 60 || atB != 60 {
+			t.Errorf("%d and %d of 60 packets arrived", atA, atB)
+		}
+	})
+}
+
+// A story: b takes a carrier and never reads from it. That costs a the packets to
+// b, and nobody else anything.
+func TestPeerThatNeverReadsHoldsUpNobodyElse(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b := c.pair()
+		d := c.node("d").start()
+		a.learn(d)
+		d.learn(a)
+		c.net.BlockUDP(a.addr.Addr(), b.addr.Addr())
+		talk(a, b, detected)
+		if !a.Seen(a.of(b)).Carried {
+			t.Fatal("a does not carry")
+		}
+		c.net.Block(a.addr.Addr(), b.addr.Addr()) // what is written waits in the stream
+		before := a.Counters()
+		payload := must(wire.BatchEvents.Append(nil, [][]byte{bytes.Repeat([]byte("x"), 1000)}))(t)
+		const packets = 500
+		start := time.Now()
+		for i := range packets {
+			if err := a.Send(a.of(b), wire.PacketEvents, payload); err != nil {
+				t.Fatal(err)
+			}
+			a.gossip(d, ackOf(uint32(i)))
+		}
+		if took := time.Since(start); took != 0 {
+			t.Errorf("sending took %v: it waits for b", took)
+		}
+		if got := len(d.delivered()); got != packets {
+			t.Errorf("d got %d of %d packets", got, packets)
+		}
+		// The stream holds 64 KiB, the queue 64 packets.
+		moved := func(name string) uint64 { return a.Counters()[name] - before[name] }
+		if dropped := moved("packets_dropped"); dropped < packets-200 || dropped > packets {
+			t.Errorf("%d packets were dropped", dropped)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		q := &a.sessions.get("b").carrier
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		if len(q.queue) != 0 || q.busy {
+			t.Errorf("%d packets wait, busy %t, a minute later", len(q.queue), q.busy)
+		}
+	})
+}
+
+// The order in which packets wait is kept, and the oldest goes first when there is
+// no more room.
+func TestQueueOfACarrierDropsTheOldest(t *testing.T) {
+	var q carrier
+	now := time.Unix(1_800_000_000, 0)
+	for i := range maxWaiting + 3 {
+		dropped, start := q.push(wire.Carried{Type: 1, Payload: []byte{byte(i)}}, now)
+		if dropped != (i >= maxWaiting) || start != (i == 0) {
+			t.Errorf("packet %d: dropped %t, start %t", i, dropped, start)
+		}
+	}
+	for i := range maxWaiting {
+		if packet, _, ok := q.next(); !ok || packet.Payload[0] != byte(i+3) {
+			t.Fatalf("%d out of the queue: %v, %t", i, packet, ok)
+		}
+	}
+	if _, _, ok := q.next(); ok || q.busy {
+		t.Error("the queue does not end")
+	}
+	// A peer that could not be dialled is left alone for a while.
+	if dropped, start := q.push(wire.Carried{Type: 1}, now); dropped || !start {
+		t.Error("the queue does not start again")
+	}
+	if got := q.giveUp(now); got != 1 {
+		t.Errorf("%d packets given up, want 1", got)
+	}
+	if dropped, start := q.push(wire.Carried{Type: 1}, now.Add(carryAgain-1)); !dropped || start {
+		t.Error("it is dialled again at once")
+	}
+	if dropped, start := q.push(wire.Carried{Type: 1}, now.Add(carryAgain)); dropped || !start {
+		t.Error("it is not dialled again")
+	}
+}
+
+// The dead cost a few challenges and some dials, and then nothing.
+func TestPeerThatIsGoneIsNotAskedForEver(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b := c.pair()
+		talk(a, b, 5)
+		b.stop()
+		for i := range 30 { // memberlist goes on for as long, and then gives up
+			a.WriteToAddress(ackOf(uint32(i)), b.to())
+			time.Sleep(time.Second)
+		}
+		time.Sleep(2 * time.Minute)
+		record := c.recorded()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if len(*record) != 0 {
+			t.Errorf("%d datagrams an hour to a node that is gone", len(*record))
+		}
+		a.nothingLogged("a node that is gone is no blocked path")
+	})
+}
+
+// Of several endpoints the one that answers is used.
+func TestEndpointThatAnswersIsUsed(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b := c.node("a").start(), c.node("b")
+		b.endpoints = []netip.AddrPort{netip.MustParseAddrPort("198.51.100.99:7946"), b.addr}
+		b.start().learn(a)
+		a.learn(b)
+		for i := range 4 {
+			a.WriteToAddress(ackOf(uint32(i)), b.to())
+			time.Sleep(time.Second)
+		}
+		b.delivered()
+		if at := a.Seen(a.of(b)).Endpoint; at != b.addr {
+			t.Errorf("a reaches b at %s, want %s", at, b.addr)
+		}
+		a.gossip(b, ackOf(9))
+		if got := len(b.delivered()); got != 1 {
+			t.Errorf("%d packets arrived, want 1", got)
+		}
+		if got := a.Counters()["packets_carried"]; got != 0 {
+			t.Errorf("%d packets went by stream", got)
+		}
+	})
+}
+
+// An endpoint of a family that our socket cannot send to is no path; a stream may
+// get there.
+func TestPeerOfAnotherFamilyIsReachedByStream(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b := c.node("a").start(), c.node("b")
+		six := netip.MustParseAddrPort("[2001:db8::b]:7946")
+		b.endpoints = []netip.AddrPort{six}
+		b.start().learn(a)
+		a.learn(b)
+		a.config.Network = &mappedNetwork{Network: a.network, from: six, to: b.addr}
+		record := c.recorded()
+		for i := range 10 {
+			a.WriteToAddress(ackOf(uint32(i)), b.to())
+			time.Sleep(time.Second)
+		}
+		if got := len(b.delivered()); got != 10 {
+			t.Errorf("%d of 10 packets arrived", got)
+		}
+		for _, d := range *record {
+			if d.From.Addr() == a.addr.Addr() {
+				t.Errorf("a sent a datagram to %s", d.To)
+			}
+		}
+	})
+}
+
+// Threat N10: a node that runs on another host alone says it is at 127.0.0.1.
+// Whoever believed that would talk to itself, or to whatever listens there.
+func TestLoopbackOfAnotherHostIsNoEndpoint(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b := c.node("a").start(), c.node("b")
+		b.endpoints = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:7946")}
+		b.start()
+		a.learn(b)
+		record := c.recorded()
+		for i := range 10 {
+			a.WriteToAddress(ackOf(uint32(i)), b.to())
+			time.Sleep(time.Second)
+		}
+		if _, err := a.DialAddressTimeout(b.to(), time.Second); err == nil {
+			t.Error("a dialled itself")
+		}
+		if len(*record) != 0 || a.Seen(a.of(b)).Endpoint.IsValid() {
+			t.Errorf("a sent %d datagrams, and reaches b at %s", len(*record), a.Seen(a.of(b)).Endpoint)
+		}
+		// Where all are on one host it is an endpoint as any other.
+		a.endpoints = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:7947")}
+		a.say(func(*wire.Record) {})
+		if at := a.Seen(a.of(b)).Endpoint; at != b.endpoints[0] {
+			t.Errorf("on one host a reaches b at %q", at)
+		}
+	})
+}
+
+// What arrives by stream is held to the same rules as what arrives by datagram.
+func TestCarriedPacketsAreChecked(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b := c.pair()
+		challenge := wire.Challenge{Token: [8]byte{1}, Try: 5}.Append(nil)
+		gossip := func(packet []byte) []byte { return must(wire.Gossip{Packet: packet}.Append(nil))(t) }
+		for claim, test := range map[string]struct {
+			packet wire.Carried
+			want   map[string]uint64
+		}{
+			"a path challenge":     {wire.Carried{Type: wire.PacketPathChallenge, Payload: challenge}, map[string]uint64{"drop_forged": 1}},
+			"a malformed packet":   {wire.Carried{Type: wire.PacketGossip, Payload: gossip([]byte{99})}, map[string]uint64{"packets_received": 1, "drop_forged": 1}},
+			"another asker's ping": {wire.Carried{Type: wire.PacketGossip, Payload: gossip(pingBy("x"))}, map[string]uint64{"packets_received": 1, "drop_forged": 1}},
+			"an answer to nothing": {wire.Carried{Type: wire.PacketPathResponse, Payload: make([]byte, 8)}, map[string]uint64{"packets_received": 1}},
+			"a packet":             {wire.Carried{Type: wire.PacketGossip, Payload: gossip(ackOf(1))}, map[string]uint64{"packets_received": 1}},
+		} {
+			before := b.Counters()
+			a.carry(a.sessions.get("b"), test.packet.Type, test.packet.Payload)
+			synctest.Wait()
+			test.want["streams_accepted"] = b.Counters()["streams_accepted"] - before["streams_accepted"]
+			b.counts(claim, before, test.want)
+		}
+		if got := len(b.delivered()); got != 1 {
+			t.Errorf("memberlist was given %d packets, want 1", got)
+		}
+	})
+}
+
+// A carrier that is not used any more is closed by both.
+func TestIdleCarrierIsClosed(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b := c.pair()
+		a.carry(a.sessions.get("b"), wire.PacketGossip, must(wire.Gossip{Packet: ackOf(1)}.Append(nil))(t))
+		synctest.Wait()
+		open := func() string { return fmt.Sprint(a.streams(), b.streams()) }
+		if got := open(); got != "1 1" {
+			t.Fatalf("%s streams are open, want one at each", got)
+		}
+		time.Sleep(carrierIdle + carryTimeout)
+		synctest.Wait()
+		if got := open(); got != "0 0" {
+			t.Errorf("%s streams are open after a minute of silence", got)
+		}
+	})
+}
+
+// streams counts the connections a node has open.
+func (n *node) streams() int {
+	n.open.mu.Lock()
+	defer n.open.mu.Unlock()
+	return len(n.open.conns)
+}
+
+// deaf is a network on which one address cannot be dialled.
+type deaf struct {
+	Network
+	to netip.AddrPort
+}
+
+func (n deaf) Dial(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
+	if addr == n.to {
+		return nil, syscall.ECONNREFUSED
+	}
+	return n.Network.Dial(ctx, addr)
+}

@@ -1,0 +1,154 @@
+package transport
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/secgossip/secgossip/secgossip/internal/wire"
+)
+
+// The times of a path check. Protocol: path check.
+const (
+	// tryEvery is how long an answer may take; satellites need 0.6 s. After
+	// pathTries challenges without one the path is blocked: with three datagrams
+	// in ten lost, both ways, that happens by accident once in 58 checks, and
+	// ends with the first answer.
+	tryEvery  = time.Second
+	pathTries = 6
+
+	// checkEvery is how often a path that works is checked, and checkShare what
+	// one peer adds to that: a node sends 5 challenges a second at most.
+	checkEvery = 30 * time.Second
+	checkShare = 200 * time.Millisecond
+
+	// blockedEvery is how often a blocked path is tried.
+	blockedEvery = 5 * time.Second
+
+	// pathUsed is how long after the last packet a path counts as used. Nobody
+	// looks after the others: most peers of a large cluster, and the dead.
+	pathUsed = time.Minute
+)
+
+// A path is what is known of the way by UDP to one peer: whether datagrams of
+// full length get there. It is about one direction; the other is the peer's to
+// find out. It has no clock, no chance and no socket of its own. The zero value
+// is a path that was never used.
+type path struct {
+	mu      sync.Mutex
+	blocked bool
+	told    bool // that it is blocked was logged
+	known   bool // a challenge was answered since the path was new
+	used    time.Time
+	asked   time.Time
+	tries   int                  // challenges since the last answer
+	sent    [pathTries]challenge // the last ones; number i is at i % pathTries
+}
+
+// challenge is one that awaits its answer.
+type challenge struct {
+	token [8]byte
+	at    netip.AddrPort
+}
+
+// renew makes the path a new one: the peer is somewhere else now.
+func (p *path) renew() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.known, p.tries, p.asked = false, 0, time.Time{}
+}
+
+// use notes that a packet is sent, and reports whether UDP is blocked for it. A
+// path that nobody used for long is a new one.
+func (p *path) use(now time.Time) (blocked bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now.Sub(p.used) > pathUsed {
+		p.blocked, p.told, p.known, p.tries, p.asked = false, false, false, 0, time.Time{}
+	}
+	p.used = now
+	return p.blocked
+}
+
+// block makes the path a blocked one: there is no way at all.
+func (p *path) block() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.blocked = true
+}
+
+// due reports whether a challenge is due; a path that works is checked every
+// interval. It blocks the path when the last try has had its time.
+func (p *path) due(now time.Time, interval time.Duration) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	wait := interval
+	switch {
+	case now.Sub(p.used) > pathUsed:
+		return false
+	case p.blocked:
+		wait = blockedEvery
+	case p.tries > 0:
+		wait = tryEvery
+	case !p.known:
+		wait = 0
+	}
+	if now.Sub(p.asked) < wait {
+		return false
+	}
+	if p.tries >= pathTries {
+		p.blocked = true
+	}
+	return true
+}
+
+// ask makes the next challenge, to one of the peer's endpoints in turn.
+func (p *path) ask(now time.Time, token [8]byte, endpoints []netip.AddrPort) (wire.Challenge, netip.AddrPort) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at := endpoints[p.tries%len(endpoints)]
+	p.sent[p.tries%pathTries] = challenge{token, at}
+	c := wire.Challenge{Token: token, Try: uint8(min(p.tries, 255))}
+	p.tries++
+	p.asked = now
+	return c, at
+}
+
+// answered notes a response. It reports where the challenge had gone, and whether
+// a blocked path that was told of is open again.
+func (p *path) answered(token [8]byte) (at netip.AddrPort, reopened, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, c := range p.sent {
+		if i < p.tries && c.token == token {
+			reopened = p.told
+			p.blocked, p.told, p.known, p.tries = false, false, true, 0
+			return c.at, reopened, true
+		}
+	}
+	return netip.AddrPort{}, false, false
+}
+
+// tell reports whether it is news that the path is blocked, once until it opens.
+func (p *path) tell() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	news := p.blocked && !p.told
+	p.told = p.told || news
+	return news
+}
+
+// isKnown reports whether datagrams are known to get there.
+func (p *path) isKnown() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.known
+}
+
+// state reports whether the path is blocked, and whether packets go by stream
+// instead: of a peer that is not there at all, only the first is true.
+func (p *path) state() (blocked, carried bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.blocked, p.blocked && p.told
+}
