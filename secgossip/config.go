@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -55,6 +56,10 @@ type Config struct {
 
 	Network Network
 	Logger  *slog.Logger
+
+	// addresses lists the host's own; only those of IPv4 if asked so. A test has
+	// another host.
+	addresses func(only4 bool) []netip.Addr
 }
 
 // Profile is a set of timings, named as in Serf.
@@ -135,6 +140,10 @@ func (c *Config) check() error {
 		if !a.IsValid() || a.Addr().IsUnspecified() || a.Port() == 0 {
 			problems = append(problems, fmt.Errorf("advertised address %s: others cannot reach it", a))
 		}
+	}
+	isLoopback := func(a netip.AddrPort) bool { return a.Addr().IsLoopback() }
+	if slices.ContainsFunc(c.Advertise, isLoopback) && len(slices.DeleteFunc(slices.Clone(c.Advertise), isLoopback)) > 0 {
+		problems = append(problems, errors.New("advertised addresses: loopback beside others; on other hosts it leads nowhere"))
 	}
 	if err := CheckTags(c.Tags); err != nil {
 		problems = append(problems, err)

@@ -30,7 +30,8 @@ func TestMemberlistProtectsNothingItself(t *testing.T) {
 
 func TestAllProblemsOfAConfigAreReported(t *testing.T) {
 	_, err := New(Config{
-		Advertise: []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:7946"), netip.MustParseAddrPort("203.0.113.7:0")},
+		Advertise: []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:7946"), netip.MustParseAddrPort("203.0.113.7:0"),
+			netip.MustParseAddrPort("[::1]:7946")},
 		Tags:      map[string]string{"": "x"},
 		Profile:   "fast",
 	})
@@ -38,7 +39,7 @@ func TestAllProblemsOfAConfigAreReported(t *testing.T) {
 		t.Fatal("an empty config was accepted")
 	}
 	for _, want := range []string{
-		"identity", "roots", "keyring", "verifier", "bind", "0.0.0.0:7946", "203.0.113.7:0", "tag name", `profile "fast"`,
+		"identity", "roots", "keyring", "verifier", "bind", "0.0.0.0:7946", "203.0.113.7:0", "loopback", "tag name", `profile "fast"`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not mentioned in: %v", want, err)

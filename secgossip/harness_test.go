@@ -58,6 +58,7 @@ type host struct {
 	seen     *recorder
 	node     *Node
 	file     *keyring.File
+	settings func(*Config) // changes what the node is started with; nil: nothing
 }
 
 // recorder is an Observer that writes everything down.
@@ -200,7 +201,7 @@ func (h *host) start(tags ...string) *host {
 	for i := 0; i+1 < len(tags); i += 2 {
 		all[tags[i]] = tags[i+1]
 	}
-	h.node = must(New(Config{
+	config := Config{
 		Identity: h.identity,
 		Trust:    trust,
 		Keyring:  h.file,
@@ -211,7 +212,11 @@ func (h *host) start(tags ...string) *host {
 		StateDir: h.state,
 		Network:  h.c.net.Host(h.addr.Addr()),
 		Logger:   h.c.logger.With("at", h.name),
-	}))(h.c.t)
+	}
+	if h.settings != nil {
+		h.settings(&config)
+	}
+	h.node = must(New(config))(h.c.t)
 	return h
 }
 

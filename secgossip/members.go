@@ -23,6 +23,16 @@ const (
 	StatusFailed Status = "failed"
 )
 
+// Path is how packets get from this node to a member. It is empty for this node
+// itself and for a member that is not alive.
+type Path string
+
+// The paths.
+const (
+	PathUDP    Path = "udp"
+	PathStream Path = "stream" // while UDP to the member is blocked
+)
+
 // Member is a node as this node sees it.
 type Member struct {
 	Name     string
@@ -32,7 +42,7 @@ type Member struct {
 	Epoch    uint64   // the epoch it last sealed with, 0 if nothing came yet
 	Key      [32]byte // its Ed25519 key
 	Keeper   bool
-	Carried  bool // UDP from here to it is blocked, and packets go by stream
+	Path     Path
 }
 
 // membership follows memberlist's events: who is there, who left, who failed.
@@ -105,7 +115,14 @@ func (n *Node) member(name string) (Member, bool) {
 		}
 	} else {
 		seen := n.transport.Seen(peer)
-		m.Endpoint, m.Epoch, m.Carried = seen.Endpoint, seen.Epoch, seen.Carried
+		m.Endpoint, m.Epoch = seen.Endpoint, seen.Epoch
+		switch {
+		case status != StatusAlive:
+		case seen.Carried:
+			m.Path = PathStream
+		default:
+			m.Path = PathUDP
+		}
 	}
 	return m, true
 }

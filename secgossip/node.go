@@ -89,6 +89,9 @@ func New(config Config) (*Node, error) {
 	if config.Network == nil {
 		config.Network = transport.Host{}
 	}
+	if config.addresses == nil {
+		config.addresses = interfaceAddrs
+	}
 	if config.Observer == nil {
 		config.Observer = noObserver{}
 	}
@@ -149,7 +152,11 @@ func (n *Node) start() error {
 	if n.journal, err = openJournal(journalPath, time.Now()); err != nil {
 		return err
 	}
-	n.self.endpoints = n.advertised()
+	n.self.move(n.advertised())
+	if n.config.Bind.Addr().IsUnspecified() && n.self.endpoint().Addr().IsLoopback() {
+		n.logger.Warn("only this host can reach this node: it listens on every address of a family of which the host has none; "+
+			"for IPv6 bind to [::]", slog.String("endpoint", n.self.endpoint().String()))
+	}
 	if err := n.renewRecord(0); err != nil {
 		return err
 	}
@@ -173,6 +180,7 @@ func (n *Node) start() error {
 	}
 	n.running.Go(n.gossipLoop)
 	n.running.Go(n.reconnectLoop)
+	n.running.Go(n.endpointLoop)
 	return nil
 }
 
@@ -245,7 +253,7 @@ func (n *Node) Close() error {
 }
 
 // Endpoint is the first address others are told to reach us at.
-func (n *Node) Endpoint() netip.AddrPort { return n.self.endpoints[0] }
+func (n *Node) Endpoint() netip.AddrPort { return n.self.endpoint() }
 
 // Port is the port the node listens on.
 func (n *Node) Port() uint16 { return n.transport.Port() }

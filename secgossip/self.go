@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -17,15 +16,34 @@ import (
 
 // selfRecord is what we say about ourselves: the signed node record in force.
 type selfRecord struct {
-	identity  Identity
-	cluster   pki.ClusterID
-	boot      [wire.BootSize]byte // fresh at every start: old packets never open
-	endpoints []netip.AddrPort
+	identity Identity
+	cluster  pki.ClusterID
+	boot     [wire.BootSize]byte // fresh at every start: old packets never open
 
-	mu       sync.Mutex
-	sequence uint64
-	leaving  bool
-	raw      []byte
+	mu        sync.Mutex
+	endpoints []netip.AddrPort
+	sequence  uint64
+	leaving   bool
+	raw       []byte
+}
+
+// move notes where the next record says that we are. It reports whether that is
+// news.
+func (s *selfRecord) move(endpoints []netip.AddrPort) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(endpoints) == 0 || slices.Equal(s.endpoints, endpoints) {
+		return false
+	}
+	s.endpoints = endpoints
+	return true
+}
+
+// endpoint is the preferred one.
+func (s *selfRecord) endpoint() netip.AddrPort {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.endpoints[0]
 }
 
 // key is our Ed25519 key.
@@ -96,60 +114,4 @@ func (n *Node) overtakeLoop() {
 			}
 		}
 	}
-}
-
-// advertised returns the addresses others are told: what the settings say, else
-// the address we listen on, else those of this host's interfaces. A loopback
-// address is only told when there is nothing else.
-func (n *Node) advertised() []netip.AddrPort {
-	port := n.transport.Port()
-	if len(n.config.Advertise) > 0 {
-		return n.config.Advertise
-	}
-	if bound := n.config.Bind.Addr(); !bound.IsUnspecified() {
-		return []netip.AddrPort{netip.AddrPortFrom(bound, port)}
-	}
-	var public, private, loopback []netip.AddrPort
-	for _, addr := range interfaceAddrs(n.config.Bind.Addr().Is4()) {
-		at := netip.AddrPortFrom(addr, port)
-		switch {
-		case addr.IsLoopback():
-			loopback = append(loopback, at)
-		case addr.IsPrivate():
-			private = append(private, at)
-		default:
-			public = append(public, at)
-		}
-	}
-	all := slices.Concat(public, private)
-	if len(all) == 0 {
-		all = loopback
-	}
-	return all[:min(len(all), wire.MaxEndpoints)]
-}
-
-// interfaceAddrs lists this host's unicast addresses, without link-local ones:
-// they mean nothing on another link.
-func interfaceAddrs(only4 bool) []netip.Addr {
-	var all []netip.Addr
-	found, err := net.InterfaceAddrs()
-	if err != nil {
-		return nil
-	}
-	for _, a := range found {
-		ipnet, ok := a.(*net.IPNet)
-		if !ok {
-			continue
-		}
-		addr, ok := netip.AddrFromSlice(ipnet.IP)
-		if !ok {
-			continue
-		}
-		addr = addr.Unmap()
-		if addr.IsLinkLocalUnicast() || addr.IsMulticast() || only4 && !addr.Is4() {
-			continue
-		}
-		all = append(all, addr)
-	}
-	return all
 }

@@ -25,6 +25,7 @@ type memberView struct {
 	Tags         map[string]string `json:"tags"`
 	Epoch        uint64            `json:"epoch"`
 	PrincipalKey string            `json:"principal_key"`
+	Path         string            `json:"path,omitempty"`
 }
 
 // memberFilter chooses members. Every expression must match the whole text.
@@ -64,7 +65,7 @@ func newMembersCmd(e *env) *cobra.Command {
 	flags.StringVar(&filter.name, "name", "", "only members whose name matches this expression")
 	flags.StringVar(&filter.status, "status", "", "only members whose status matches: alive, left, failed")
 	flags.StringArrayVar(&filter.tags, "tag", nil, "`NAME=EXPRESSION`: only members whose tag matches; repeat for more")
-	flags.BoolVar(&detailed, "detailed", false, "show epoch and key as well")
+	flags.BoolVar(&detailed, "detailed", false, "show epoch, key and path as well")
 	return cmd
 }
 
@@ -109,6 +110,7 @@ func (f *memberFilter) choose(members []*secgossipv1.Member) []memberView {
 			views = append(views, memberView{
 				Name: m.GetName(), Addr: m.GetAddr(), Port: m.GetPort(), Status: m.GetStatus(),
 				Tags: orEmpty(m.GetTags()), Epoch: m.GetEpoch(), PrincipalKey: m.GetPrincipalKey(),
+				Path: m.GetPath(),
 			})
 		}
 	}
@@ -145,11 +147,22 @@ func memberRows(views []memberView, detailed bool) [][]string {
 			safe(tagText(v.Tags)),
 		}
 		if detailed {
-			row = append(row, fmt.Sprintf("Epoch: %d", v.Epoch), "Key: "+safe(v.PrincipalKey))
+			row = append(row, fmt.Sprintf("Epoch: %d", v.Epoch), "Key: "+safe(v.PrincipalKey), pathText(v.Path))
 		}
 		rows = append(rows, row)
 	}
 	return rows
+}
+
+// pathText says how packets get to a member, if they do.
+func pathText(path string) string {
+	switch path {
+	case "":
+		return ""
+	case "stream":
+		return "Path: stream (udp is blocked)"
+	}
+	return "Path: " + safe(path)
 }
 
 // tagText is k=v,k=v in the order of the names.

@@ -85,6 +85,7 @@ func memberMessage(m secgossip.Member) *secgossipv1.Member {
 		Tags:         maps.Clone(m.Tags),
 		Epoch:        m.Epoch,
 		PrincipalKey: keyDigest(m.Key),
+		Path:         string(m.Path),
 	}
 	if m.Endpoint.IsValid() {
 		out.Addr = m.Endpoint.Addr().String()

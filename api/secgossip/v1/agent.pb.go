@@ -233,7 +233,10 @@ type Member struct {
 	// not said yet.
 	Epoch uint64 `protobuf:"varint,6,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// SHA-256 of the node's 32-byte Ed25519 public key, as 64 hexadecimal digits.
-	PrincipalKey  string `protobuf:"bytes,7,opt,name=principal_key,json=principalKey,proto3" json:"principal_key,omitempty"`
+	PrincipalKey string `protobuf:"bytes,7,opt,name=principal_key,json=principalKey,proto3" json:"principal_key,omitempty"`
+	// How packets get from the answering agent to the node: "udp", or "stream" while
+	// UDP to it is blocked. Empty for its own node and for one that is not alive.
+	Path          string `protobuf:"bytes,8,opt,name=path,proto3" json:"path,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -313,6 +316,13 @@ func (x *Member) GetEpoch() uint64 {
 func (x *Member) GetPrincipalKey() string {
 	if x != nil {
 		return x.PrincipalKey
+	}
+	return ""
+}
+
+func (x *Member) GetPath() string {
+	if x != nil {
+		return x.Path
 	}
 	return ""
 }
@@ -1371,7 +1381,7 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"\x05ltime\x18\x02 \x01(\x04R\x05ltime\"\x14\n" +
 	"\x12ListMembersRequest\"E\n" +
 	"\x13ListMembersResponse\x12.\n" +
-	"\amembers\x18\x01 \x03(\v2\x14.secgossip.v1.MemberR\amembers\"\x84\x02\n" +
+	"\amembers\x18\x01 \x03(\v2\x14.secgossip.v1.MemberR\amembers\"\x98\x02\n" +
 	"\x06Member\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04addr\x18\x02 \x01(\tR\x04addr\x12\x12\n" +
@@ -1379,7 +1389,8 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"\x06status\x18\x04 \x01(\tR\x06status\x122\n" +
 	"\x04tags\x18\x05 \x03(\v2\x1e.secgossip.v1.Member.TagsEntryR\x04tags\x12\x14\n" +
 	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\x12#\n" +
-	"\rprincipal_key\x18\a \x01(\tR\fprincipalKey\x1a7\n" +
+	"\rprincipal_key\x18\a \x01(\tR\fprincipalKey\x12\x12\n" +
+	"\x04path\x18\b \x01(\tR\x04path\x1a7\n" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x10\n" +
