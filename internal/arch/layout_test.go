@@ -53,8 +53,11 @@ var layout = []row{
 		theirs: rpcStack,
 	},
 	{
+		pkg: "internal/lab", // agents as processes; only what demonstrates and tests imports it
+	},
+	{
 		pkg:    "internal/demo", // the program behind make demo
-		ours:   "rpcauth pki",
+		ours:   "internal/lab rpcauth pki",
 		theirs: "golang.org/x/sys golang.org/x/term",
 	},
 	{

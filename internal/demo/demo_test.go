@@ -25,7 +25,7 @@ func TestAFileThatIsThereAlreadyStopsTheDemoAndStays(t *testing.T) {
 	if err := os.WriteFile(granted, []byte("mine"), 0o640); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := newFolder(granted); err == nil || !strings.Contains(err.Error(), "move it away first") {
+	if _, err := newFolder("secgossip", granted); err == nil || !strings.Contains(err.Error(), "move it away first") {
 		t.Errorf("got %v, want an error with the next step", err)
 	}
 	info, err := os.Stat(granted)
@@ -43,7 +43,7 @@ func TestALinkThatIsThereAlreadyIsNotFollowed(t *testing.T) {
 	if err := os.Symlink(elsewhere, granted); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := newFolder(granted); err == nil {
+	if _, err := newFolder("secgossip", granted); err == nil {
 		t.Error("got no error")
 	}
 	if _, err := os.Lstat(elsewhere); !errors.Is(err, os.ErrNotExist) {
@@ -53,14 +53,14 @@ func TestALinkThatIsThereAlreadyIsNotFollowed(t *testing.T) {
 
 func TestNothingRemainsOfAFolder(t *testing.T) {
 	granted := filepath.Join(t.TempDir(), "mem.txt")
-	f, err := newFolder(granted)
+	f, err := newFolder("secgossip", granted)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := f.remove(); err != nil {
 		t.Error(err)
 	}
-	for _, path := range []string{f.path, granted} {
+	for _, path := range []string{f.Path, granted} {
 		if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("%s: got %v, want that it does not exist", path, err)
 		}
@@ -94,12 +94,12 @@ type deaf struct{}
 func (deaf) Write([]byte) (int, error) { return 0, os.ErrClosed }
 
 func TestEverythingASecondHandlerRunWritesIsNoticed(t *testing.T) {
-	f, err := newFolder(filepath.Join(t.TempDir(), "mem.txt"))
+	f, err := newFolder("secgossip", filepath.Join(t.TempDir(), "mem.txt"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.remove()
-	c := newCluster("secgossip", f)
+	c := newCluster(f)
 	c.fired = []string{"xcxx"}
 	node := c.nodes[0]
 	line := c.expected(node, "xcxx") + "\n"
@@ -107,14 +107,14 @@ func TestEverythingASecondHandlerRunWritesIsNoticed(t *testing.T) {
 		"nothing": "", "half": line[:len(line)-3], "twice": line + line,
 		"another event": line + c.expected(node, "v1") + "\n", "another node": c.expected(c.nodes[1], "xcxx") + "\n",
 	} {
-		if err := os.WriteFile(f.output(node.name), []byte(content), 0o600); err != nil {
+		if err := os.WriteFile(f.Output(node.Name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if c.checkOutput(node) == nil {
 			t.Errorf("%s: got no complaint", name)
 		}
 	}
-	if err := os.WriteFile(f.output(node.name), []byte(line), 0o600); err != nil {
+	if err := os.WriteFile(f.Output(node.Name), []byte(line), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.checkOutput(node); err != nil {

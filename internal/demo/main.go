@@ -18,6 +18,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/secgossip/secgossip/internal/lab"
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -64,18 +66,18 @@ func show(ctx context.Context, bin string, stdout, stderr io.Writer) (err error)
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	n := &narrator{out: stdout, fail: fail}
-	f, err := newFolder(grantedFile)
+	f, err := newFolder(bin, grantedFile)
 	if err != nil {
 		return err
 	}
-	c := newCluster(bin, f)
+	c := newCluster(f)
 	err = tell(ctx, n, c)
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx) // and not what came of it
 	} else if err != nil {
 		c.showLogs(stderr)
 	}
-	err = errors.Join(err, c.stop(), f.remove())
+	err = errors.Join(err, lab.StopAll(c.nodes), f.remove())
 	if err != nil {
 		return err
 	}
@@ -85,7 +87,7 @@ func show(ctx context.Context, bin string, stdout, stderr io.Writer) (err error)
 
 // tell is the story. Each step asserts what it says.
 func tell(ctx context.Context, n *narrator, c *cluster) error {
-	n.say("Three agents on this host, with all they have in %s.", c.folder.path)
+	n.say("Three agents on this host, with all they have in %s.", c.Path)
 	steps := []func(context.Context, *narrator, *cluster) error{
 		raise, fireFirst, knockFromOutside, callWithoutRights, fireUngranted, rotate, fireAgain,
 	}
@@ -105,13 +107,13 @@ func raise(ctx context.Context, n *narrator, c *cluster) error {
 	if err := c.start(ctx); err != nil {
 		return err
 	}
-	if err := c.awaitMembers(ctx); err != nil {
+	if err := c.AwaitAlive(ctx, memo, c.nodes); err != nil {
 		return err
 	}
 	n.step("One cluster. `init` made web-1, its keeper; `pki issue` made web-2, web-3 and the client memo,")
 	n.say("who is no node and may fire memresponse and list members. All three agents see all three alive:")
 	for _, node := range c.nodes {
-		n.show("%s  gossip %s  rpc %s", node.name, node.gossip, node.rpc)
+		n.show("%s  gossip %s  rpc %s", node.Name, node.Gossip, node.RPC)
 	}
 	return nil
 }
@@ -156,7 +158,7 @@ func rotate(ctx context.Context, n *narrator, c *cluster) error {
 		Removed         bool
 		Took            int64 `json:"duration_ms"`
 	}
-	if err := c.askJSON(ctx, &done, c.keeper(), c.nodes[0], "keys", "rotate"); err != nil {
+	if err := c.AskJSON(ctx, &done, keeper, c.nodes[0], "keys", "rotate"); err != nil {
 		return err
 	}
 	if done.Epoch != 2 || done.Previous != 1 || done.Using != len(c.nodes) || len(done.Missing) > 0 || !done.Removed {

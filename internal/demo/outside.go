@@ -10,10 +10,11 @@ import (
 	"maps"
 	"net"
 	"os"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/secgossip/secgossip/internal/lab"
 )
 
 // knockFromOutside sends one agent what scanners and old tools send. It must
@@ -21,11 +22,11 @@ import (
 func knockFromOutside(ctx context.Context, n *narrator, c *cluster) error {
 	n.step("Packets from outside, for the gossip port of web-2. They cost counters and nothing else:")
 	target := c.nodes[1]
-	before, err := c.counters(ctx, target)
+	before, err := c.Counters(ctx, memo, target)
 	if err != nil {
 		return err
 	}
-	logged, err := readLines(c.folder.log(target.name))
+	logged, err := lab.ReadLines(c.Log(target.Name))
 	if err != nil {
 		return err
 	}
@@ -35,7 +36,7 @@ func knockFromOutside(ctx context.Context, n *narrator, c *cluster) error {
 	if err := c.sendJunk(ctx, n, target, before); err != nil {
 		return fmt.Errorf("junk over TCP: %w", err)
 	}
-	now, err := readLines(c.folder.log(target.name))
+	now, err := lab.ReadLines(c.Log(target.Name))
 	if err != nil {
 		return err
 	}
@@ -63,8 +64,8 @@ const plaintextPing = "\x00\x82\xa5SeqNo\x01\xa4Node\xa0"
 
 // sendDatagrams sends a burst in which every other datagram has a length that
 // datagrams of a cluster have, so that it gets as far as the door.
-func (c *cluster) sendDatagrams(ctx context.Context, n *narrator, target *node, before counters) error {
-	conn, err := net.Dial("udp", target.gossip)
+func (c *cluster) sendDatagrams(ctx context.Context, n *narrator, target *lab.Node, before counters) error {
+	conn, err := net.Dial("udp", target.Gossip)
 	if err != nil {
 		return err
 	}
@@ -111,13 +112,13 @@ func (c *cluster) sendDatagrams(ctx context.Context, n *narrator, target *node, 
 }
 
 // sendJunk connects by TCP and says something that is no knock.
-func (c *cluster) sendJunk(ctx context.Context, n *narrator, target *node, before counters) error {
-	conn, err := net.Dial("tcp", target.gossip)
+func (c *cluster) sendJunk(ctx context.Context, n *narrator, target *lab.Node, before counters) error {
+	conn, err := net.Dial("tcp", target.Gossip)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(lab.Patience)); err != nil {
 		return err
 	}
 	junk := bytes.Repeat([]byte("GET / HTTP/1.1\r\n"), 16)
@@ -148,40 +149,19 @@ func (c counters) and(name string, more uint64) counters {
 	return sum
 }
 
-// counters asks an agent for its figures.
-func (c *cluster) counters(ctx context.Context, at *node) (counters, error) {
-	info, err := c.info(ctx, at)
-	if err != nil {
-		return nil, err
-	}
-	all := make(counters)
-	for name, text := range info["gossip"] {
-		if value, err := strconv.ParseUint(text, 10, 64); err == nil {
-			all[name] = value
-		}
-	}
-	return all, nil
-}
-
 // awaitCounters waits until what strangers move has reached want, and returns
 // the figures then.
-func (c *cluster) awaitCounters(ctx context.Context, at *node, want counters) (now counters, err error) {
-	err = await(ctx, func(ctx context.Context) error {
-		if now, err = c.counters(ctx, at); err != nil {
+func (c *cluster) awaitCounters(ctx context.Context, at *lab.Node, want counters) (now counters, err error) {
+	err = lab.Await(ctx, func(ctx context.Context) error {
+		if now, err = c.Counters(ctx, memo, at); err != nil {
 			return err
 		}
 		for _, name := range []string{"drop_size", "drop_door", "strangers_dropped"} {
 			if now[name] < want[name] {
-				return fmt.Errorf("counter %s of %s: got %d, want %d", name, at.name, now[name], want[name])
+				return fmt.Errorf("counter %s of %s: got %d, want %d", name, at.Name, now[name], want[name])
 			}
 		}
 		return nil
 	})
 	return now, err
-}
-
-// info returns an agent's figures by section.
-func (c *cluster) info(ctx context.Context, at *node) (info map[string]map[string]string, err error) {
-	err = c.askJSON(ctx, &info, c.memo(), at, "info")
-	return info, err
 }

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/secgossip/secgossip/internal/lab"
 	"github.com/secgossip/secgossip/pki"
 )
 
@@ -24,13 +25,13 @@ type caller struct {
 }
 
 // newCaller knows the cluster's root and nothing else.
-func (c *cluster) newCaller(at *node) (*caller, error) {
-	bundle, err := os.ReadFile(filepath.Join(c.memo(), "bundle.pem"))
+func (c *cluster) newCaller(at *lab.Node) (*caller, error) {
+	bundle, err := os.ReadFile(filepath.Join(c.In(memo), "bundle.pem"))
 	if err != nil {
 		return nil, err
 	}
 	trust, err := pki.ParseBundle(bundle)
-	return &caller{trust, at.rpc}, err
+	return &caller{trust, at.RPC}, err
 }
 
 // tls is the client's side of a connection; the agent has to be one of the
@@ -43,7 +44,7 @@ func (c *caller) tls(own *tls.Certificate) *tls.Config {
 // A client of TLS 1.3 is done before the agent has looked, so the verdict is the
 // first thing there is to read.
 func (c *caller) shakeHands(ctx context.Context, own *tls.Certificate) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, lab.Patience)
 	defer cancel()
 	dialer := &tls.Dialer{Config: c.tls(own)}
 	conn, err := dialer.DialContext(ctx, "tcp", c.addr)
@@ -52,7 +53,7 @@ func (c *caller) shakeHands(ctx context.Context, own *tls.Certificate) error {
 	}
 	defer conn.Close()
 	// Agents wait for the first request, so silence is acceptance.
-	if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(lab.Patience)); err != nil {
 		return err
 	}
 	_, err = conn.Read(make([]byte, 1))
@@ -62,7 +63,7 @@ func (c *caller) shakeHands(ctx context.Context, own *tls.Certificate) error {
 // listMembers calls a procedure with a certificate and a token, none if it is
 // empty, and returns the answer.
 func (c *caller) listMembers(ctx context.Context, own *tls.Certificate, token string) (status int, body string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, lab.Patience)
 	defer cancel()
 	url := "https://" + c.addr + "/secgossip.v1.AgentService/ListMembers"
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader("{}"))
@@ -90,12 +91,12 @@ func callWithoutRights(ctx context.Context, n *narrator, c *cluster) error {
 	if err != nil {
 		return err
 	}
-	own, err := tls.LoadX509KeyPair(filepath.Join(c.memo(), "client/client.crt"), filepath.Join(c.memo(), "client/client.key"))
+	own, err := tls.LoadX509KeyPair(filepath.Join(c.In(memo), "client/client.crt"), filepath.Join(c.In(memo), "client/client.key"))
 	if err != nil {
 		return err
 	}
-	memoToken, memoErr := readToken(c.memo())
-	operatorToken, operatorErr := readToken(c.keeper())
+	memoToken, memoErr := readToken(c.In(memo))
+	operatorToken, operatorErr := readToken(c.In(keeper))
 	if err := errors.Join(memoErr, operatorErr); err != nil {
 		return err
 	}
@@ -136,9 +137,9 @@ func fireUngranted(ctx context.Context, n *narrator, c *cluster) error {
 	if err != nil {
 		return err
 	}
-	_, err = c.ask(ctx, c.memo(), c.nodes[0], "event", "deploy", "v1")
-	refused, ok := errors.AsType[*refusal](err)
-	if !ok || refused.code != 4 || !strings.Contains(refused.stderr, `needs the grant "event:deploy"`) {
+	_, err = c.Ask(ctx, memo, c.nodes[0], "event", "deploy", "v1")
+	refused, ok := errors.AsType[*lab.Refusal](err)
+	if !ok || refused.Code != 4 || !strings.Contains(refused.Stderr, `needs the grant "event:deploy"`) {
 		return fmt.Errorf("ungranted event: got %v, want exit code 4 and the grant that is missing", err)
 	}
 	after, err := c.runs(ctx)
@@ -148,9 +149,9 @@ func fireUngranted(ctx context.Context, n *narrator, c *cluster) error {
 	if !maps.Equal(before, after) {
 		return fmt.Errorf("handler runs: got %v after a refused event, want %v as before it", after, before)
 	}
-	message, _, _ := strings.Cut(refused.stderr, "\n")
+	message, _, _ := strings.Cut(refused.Stderr, "\n")
 	n.show("%s", message)
-	n.show("exit code %d, and no handler ran on any node", refused.code)
+	n.show("exit code %d, and no handler ran on any node", refused.Code)
 	return nil
 }
 
@@ -158,13 +159,13 @@ func fireUngranted(ctx context.Context, n *narrator, c *cluster) error {
 func (c *cluster) runs(ctx context.Context) (map[string]string, error) {
 	all := make(map[string]string)
 	for _, node := range c.nodes {
-		info, err := c.info(ctx, node)
+		info, err := c.Info(ctx, memo, node)
 		if err != nil {
 			return nil, err
 		}
 		for name, stats := range info["event_handlers"] {
 			if strings.HasSuffix(name, "tell.sh") {
-				all[node.name] = stats
+				all[node.Name] = stats
 			}
 		}
 	}
