@@ -33,8 +33,8 @@ func NewAuthority(cert *x509.Certificate, key crypto.Signer, trust *Trust) (*Aut
 		return nil, err
 	}
 	who := subject{trust.name, classRoot, trust.name}
-	if !slices.ContainsFunc(trust.roots, cert.Equal) {
-		if _, err := trust.verifyPath([]*x509.Certificate{cert}); err != nil {
+	if !slices.ContainsFunc(trust.rootsNow().certs, cert.Equal) {
+		if _, err := trust.rootsNow().verifyPath([]*x509.Certificate{cert}); err != nil {
 			return nil, err
 		}
 		if who, err = trust.checkIssuer(cert); err != nil {

@@ -15,8 +15,8 @@ const maxPresented = 2
 // VerifyChain verifies what a TLS peer presented, the leaf first and then, if
 // the root did not sign it, its issuer. It returns whom the leaf names. Nothing
 // is learned or changed: crypto/tls asks before the peer has shown that it
-// holds the key. Errors wrap ErrForeign, ErrProfile, ErrExpired,
-// ErrNotYetValid, or ErrMismatch when the leaf is of another kind.
+// holds the key. Errors wrap ErrForeign, ErrProfile, ErrExpired, ErrNotYetValid,
+// ErrRevoked, or ErrMismatch when the leaf is of another kind.
 func (t *Trust) VerifyChain(certs []*x509.Certificate, now time.Time, kind Kind) (Identity, error) {
 	id, err := t.verifyChain(certs, now)
 	if err != nil {
@@ -29,7 +29,7 @@ func (t *Trust) VerifyChain(certs []*x509.Certificate, now time.Time, kind Kind)
 }
 
 func (t *Trust) verifyChain(certs []*x509.Certificate, now time.Time) (Identity, error) {
-	path, err := t.verifyPath(certs)
+	path, err := t.rootsNow().verifyPath(certs)
 	if err != nil {
 		return Identity{}, err
 	}
@@ -47,6 +47,9 @@ func (t *Trust) verifyChain(certs []*x509.Certificate, now time.Time) (Identity,
 			return Identity{}, fmt.Errorf("certificate of %q %w", cert.Subject.CommonName, err)
 		}
 	}
+	if err := t.checkRevoked(id.Name, id.Key, path[0].NotBefore); err != nil {
+		return Identity{}, fmt.Errorf("certificate of %s %q %w", id.Kind, id.Name, err)
+	}
 	return id, nil
 }
 
@@ -57,10 +60,10 @@ func (t *Trust) verifyChain(certs []*x509.Certificate, now time.Time) (Identity,
 // above must be valid then too, since nothing outlives its signer, and the
 // caller compares with now itself, with Tolerance and with errors that say on
 // which side of the life now lies.
-func (t *Trust) verifyPath(certs []*x509.Certificate) ([]*x509.Certificate, error) {
+func (r roots) verifyPath(certs []*x509.Certificate) ([]*x509.Certificate, error) {
 	// OpenSSL, and curl with it, also sends the root it was told to trust. It
 	// proves nothing and says nothing new: we have our own.
-	if last := len(certs) - 1; last > 0 && slices.ContainsFunc(t.roots, certs[last].Equal) {
+	if last := len(certs) - 1; last > 0 && slices.ContainsFunc(r.certs, certs[last].Equal) {
 		certs = certs[:last]
 	}
 	if len(certs) == 0 || len(certs) > maxPresented {
@@ -76,7 +79,7 @@ func (t *Trust) verifyPath(certs []*x509.Certificate) ([]*x509.Certificate, erro
 		}
 	}
 	paths, err := certs[0].Verify(x509.VerifyOptions{
-		Roots:         t.pool,
+		Roots:         r.pool,
 		Intermediates: intermediates,
 		CurrentTime:   certs[0].NotAfter,
 		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageAny}, // the profile compares them exactly

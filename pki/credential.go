@@ -33,6 +33,8 @@ type Credential struct {
 	NotBefore    time.Time         // whole seconds, UTC
 	NotAfter     time.Time
 	ID           [16]byte // random
+
+	signer cose.KeyID // who vouches for it
 }
 
 // claims is the credential as a CWT (RFC 8392). Negative numbers below -65536
@@ -93,7 +95,8 @@ func (c *Credential) Matches(id Identity) error {
 }
 
 // VerifyCredential verifies and reads a credential. Errors wrap ErrProfile,
-// ErrUnknownSigner, cose.ErrSignature, ErrForeign, ErrExpired or ErrNotYetValid.
+// ErrUnknownSigner, cose.ErrSignature, ErrForeign, ErrExpired, ErrNotYetValid or
+// ErrRevoked.
 func (t *Trust) VerifyCredential(raw []byte, now time.Time) (*Credential, error) {
 	if len(raw) > MaxCredential {
 		return nil, fmt.Errorf("credential %w: %d bytes, the limit is %d", ErrProfile, len(raw), MaxCredential)
@@ -118,10 +121,28 @@ func (t *Trust) VerifyCredential(raw []byte, now time.Time) (*Credential, error)
 	if c.Cluster != t.name {
 		return nil, fmt.Errorf("credential of %s %q is %w: it is of cluster %q", c.Kind, c.Name, ErrForeign, c.Cluster)
 	}
-	if err := CheckTime(c.NotBefore, c.NotAfter, now); err != nil {
-		return nil, fmt.Errorf("credential of %s %q %w", c.Kind, c.Name, err)
+	c.signer = message.KeyID
+	if err := t.Recheck(c, now); err != nil {
+		return nil, err
 	}
 	return c, nil
+}
+
+// Recheck says whether a credential that was verified once still holds: its time
+// goes by, its signer's too, and either may be revoked or forgotten meanwhile. It
+// costs no signature. Errors are those of VerifyCredential.
+func (t *Trust) Recheck(c *Credential, now time.Time) error {
+	err := CheckTime(c.NotBefore, c.NotAfter, now)
+	if err == nil {
+		_, err = t.signer(c.signer, now)
+	}
+	if err == nil {
+		err = t.checkRevoked(c.Name, c.SigningKey, c.NotBefore)
+	}
+	if err != nil {
+		return fmt.Errorf("credential of %s %q %w", c.Kind, c.Name, err)
+	}
+	return nil
 }
 
 // sign writes the credential.

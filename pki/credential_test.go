@@ -22,7 +22,7 @@ func TestCredentialSaysWhatWasIssued(t *testing.T) {
 		Cluster: "prod", Name: "web-1", Kind: KindNode, Roles: []Role{RoleKeeper},
 		SigningKey: publicOf(testKey(seedNode)), AgreementKey: testAgreementKey,
 		NotBefore: testNow.Add(-5 * time.Minute), NotAfter: testNow.Add(7 * day),
-		ID: got.ID,
+		ID: got.ID, signer: got.signer,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("node: got %+v, want %+v", got, want)
@@ -38,7 +38,7 @@ func TestCredentialSaysWhatWasIssued(t *testing.T) {
 	want = &Credential{
 		Cluster: "prod", Name: "alice", Kind: KindClient, SigningKey: publicOf(testKey(seedClient)),
 		NotBefore: testNow.Add(-5 * time.Minute), NotAfter: testNow.Add(90 * day),
-		ID: got.ID,
+		ID: got.ID, signer: got.signer,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("client: got %+v, want %+v", got, want)

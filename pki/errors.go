@@ -18,4 +18,6 @@ var (
 	// ErrUnknownSigner: signed by an issuer this Trust has not heard of. The
 	// issuer's certificate, from any member, may cure it: see AddIssuer.
 	ErrUnknownSigner = errors.New("signed by an issuer not known here")
+	// ErrRevoked: a keeper has taken it back. Another must be issued.
+	ErrRevoked = errors.New("revoked")
 )

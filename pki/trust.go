@@ -24,17 +24,28 @@ const (
 	maxCertificate = 2048
 )
 
-// Trust is what a host knows about its cluster: the roots, which never change,
-// and issuers learned later. It is safe for concurrent use.
+// Trust is what a host believes about its cluster: the roots, issuers learned
+// since, and what was revoked. Every verification asks it anew, so that a change
+// applies at once and everywhere. It is safe for concurrent use.
 type Trust struct {
 	cluster ClusterID
 	name    Name
-	roots   []*x509.Certificate
-	pool    *x509.CertPool // of roots
 
 	mu      sync.RWMutex
+	roots   roots
 	issuers []*x509.Certificate // one a key
+	revoked Revoked
 }
+
+// roots are the certificates of a bundle. They are never changed, only replaced.
+type roots struct {
+	certs []*x509.Certificate
+	pool  *x509.CertPool
+}
+
+// Revoked says whether an identity was taken back: the one of this name and key
+// that was issued then. It is asked at every verification and must be quick.
+type Revoked func(name Name, key ed25519.PublicKey, issued time.Time) bool
 
 // ParseBundle reads bundle.pem: the root's certificate, or two while a root is
 // being replaced. The first one's key gives the cluster id.
@@ -46,7 +57,7 @@ func ParseBundle(text []byte) (*Trust, error) {
 	if len(certs) > maxRoots {
 		return nil, fmt.Errorf("bundle: %d certificates, want the root or two roots", len(certs))
 	}
-	t := &Trust{roots: certs, pool: x509.NewCertPool()}
+	t := &Trust{roots: roots{certs: certs, pool: x509.NewCertPool()}}
 	for i, root := range certs {
 		who, err := checkRoot(root)
 		if err != nil {
@@ -61,9 +72,56 @@ func ParseBundle(text []byte) (*Trust, error) {
 		if i > 0 && bytes.Equal(root.SubjectKeyId, certs[0].SubjectKeyId) {
 			return nil, errors.New("bundle: two certificates of one root")
 		}
-		t.pool.AddCert(root)
+		t.roots.pool.AddCert(root)
 	}
 	return t, nil
+}
+
+// Replace takes another bundle in the place of the roots, while one root gives
+// way to the next. It must be of the same cluster. Issuers of a root that is gone
+// are forgotten. After an error nothing has changed.
+func (t *Trust) Replace(bundle []byte) error {
+	next, err := ParseBundle(bundle)
+	if err != nil {
+		return err
+	}
+	if next.cluster != t.cluster || next.name != t.name {
+		return fmt.Errorf("bundle is %w: it is of cluster %q with id %s", ErrForeign, next.name, next.cluster)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.roots = next.roots
+	t.issuers = slices.DeleteFunc(t.issuers, func(issuer *x509.Certificate) bool {
+		_, err := t.roots.verifyPath([]*x509.Certificate{issuer})
+		return err != nil
+	})
+	return nil
+}
+
+// SetRevoked sets who is asked whether an identity was revoked.
+func (t *Trust) SetRevoked(revoked Revoked) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.revoked = revoked
+}
+
+// checkRevoked asks about an identity by the begin of its life, which lies
+// Backdate before it was issued.
+func (t *Trust) checkRevoked(name Name, key ed25519.PublicKey, notBefore time.Time) error {
+	t.mu.RLock()
+	revoked := t.revoked
+	t.mu.RUnlock()
+	if revoked != nil && revoked(name, key, notBefore.Add(Backdate)) {
+		return ErrRevoked
+	}
+	return nil
+}
+
+// rootsNow returns the roots in force.
+func (t *Trust) rootsNow() roots {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.roots
 }
 
 func checkRoot(cert *x509.Certificate) (subject, error) {
@@ -113,7 +171,7 @@ func (t *Trust) AddIssuer(raw []byte, now time.Time) (added bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("certificate %w: %w", ErrProfile, err)
 	}
-	if _, err := t.verifyPath([]*x509.Certificate{cert}); err != nil {
+	if _, err := t.rootsNow().verifyPath([]*x509.Certificate{cert}); err != nil {
 		return false, err
 	}
 	who, err := t.checkIssuer(cert)
@@ -170,7 +228,7 @@ func (t *Trust) SignerKey(id cose.KeyID, now time.Time) (ed25519.PublicKey, bool
 func (t *Trust) signer(id cose.KeyID, now time.Time) (ed25519.PublicKey, error) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	for _, list := range [][]*x509.Certificate{t.roots, t.issuers} {
+	for _, list := range [][]*x509.Certificate{t.roots.certs, t.issuers} {
 		for _, cert := range list {
 			// The profile holds the subject key id to be the key's.
 			if !bytes.Equal(cert.SubjectKeyId, id[:]) {

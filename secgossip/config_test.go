@@ -32,8 +32,8 @@ func TestAllProblemsOfAConfigAreReported(t *testing.T) {
 	_, err := New(Config{
 		Advertise: []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:7946"), netip.MustParseAddrPort("203.0.113.7:0"),
 			netip.MustParseAddrPort("[::1]:7946")},
-		Tags:      map[string]string{"": "x"},
-		Profile:   "fast",
+		Tags:    map[string]string{"": "x"},
+		Profile: "fast",
 	})
 	if err == nil {
 		t.Fatal("an empty config was accepted")

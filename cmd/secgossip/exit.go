@@ -40,6 +40,7 @@ var settingsErrors = []error{
 	keyring.ErrPermissions, keyring.ErrWrongKey, keyring.ErrDamaged, keyring.ErrForeign, keyring.ErrNewer,
 	keyring.ErrTooLarge, keyring.ErrPassphrase, keyring.ErrLockedMemory,
 	pki.ErrExpired, pki.ErrNotYetValid, pki.ErrForeign, pki.ErrProfile, pki.ErrMismatch, pki.ErrUnknownSigner,
+	pki.ErrRevoked,
 	rpcauth.ErrMalformed,
 }
 

@@ -40,6 +40,8 @@ func (h Home) explain(name string, err error) error {
 		next = again(name) + "; if the date here is wrong, set the clock"
 	case errors.Is(err, pki.ErrNotYetValid):
 		next = "set the clock of this host"
+	case errors.Is(err, pki.ErrRevoked):
+		next = again(name)
 	case errors.Is(err, pki.ErrForeign), errors.Is(err, pki.ErrUnknownSigner), errors.Is(err, pki.ErrMismatch),
 		errors.Is(err, keyring.ErrWrongKey):
 		next = oneWhole

@@ -97,6 +97,17 @@ func (c *carrier) detach(s *carrierConn) {
 	}
 }
 
+// close ends the stream that is open and drops what waits.
+func (c *carrier) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.queue = nil
+	if c.stream != nil {
+		c.stream.NetConn().Close()
+		c.stream = nil
+	}
+}
+
 // carrierConn is a synced stream that packets go over, both ways.
 type carrierConn struct {
 	*tls.Conn
@@ -214,13 +225,14 @@ func (t *Transport) serveCarrier(conn *tls.Conn, member *guard.Peer) error {
 }
 
 // readCarrier takes packets from a carrier until it ends, or its peer is no longer
-// the node that proved itself: then another start of it has a session of its own.
+// the node that proved itself: it is shut out, or another start of it has a session
+// of its own.
 func (t *Transport) readCarrier(p *session, stream *carrierConn) {
 	defer stream.idle.Stop()
 	defer p.carrier.detach(stream)
 	for {
 		_, body, err := wire.ReadFrame(stream, wire.FramePacket)
-		if err != nil || t.sessions.get(p.peer.Load().Name) != p {
+		if err != nil || p.out.Load() || t.sessions.get(p.peer.Load().Name) != p {
 			return
 		}
 		stream.idle.Reset(carrierIdle)
@@ -229,7 +241,7 @@ func (t *Transport) readCarrier(p *session, stream *carrierConn) {
 			err = guard.ErrMalformed // it asks about datagrams
 		}
 		if err == nil {
-			t.counters.add(packetsReceived)
+			t.countReceived(packet.Type)
 			err = t.deliver(p.peer.Load(), packet.Type, packet.Payload)
 		}
 		if err != nil {

@@ -13,6 +13,7 @@ type counter uint8
 const (
 	packetsSent counter = iota
 	packetsReceived
+	checksReceived  // path challenges and responses
 	packetsUnsent   // no key or no endpoint for a peer
 	packetsOverflow // opened, and memberlist did not keep up
 	packetsCarried  // sent by stream
@@ -26,7 +27,7 @@ const (
 )
 
 var counterNames = [counterCount]string{
-	"packets_sent", "packets_received", "packets_unsent", "packets_overflow", "packets_carried", "packets_dropped", "drop_forged",
+	"packets_sent", "packets_received", "checks_received", "packets_unsent", "packets_overflow", "packets_carried", "packets_dropped", "drop_forged",
 	"streams_opened", "streams_accepted", "streams_refused", "strangers_dropped",
 }
 

@@ -92,7 +92,8 @@ func (t *Transport) admit(records [][]byte) {
 // shall hear of only at the next sync.
 func (t *Transport) countForged(err error) {
 	for _, honest := range []error{
-		nil, guard.ErrStale, guard.ErrFull, pki.ErrExpired, pki.ErrNotYetValid, pki.ErrUnknownSigner,
+		nil, guard.ErrStale, guard.ErrFull, pki.ErrExpired, pki.ErrNotYetValid, pki.ErrRevoked,
+		pki.ErrUnknownSigner,
 	} {
 		if errors.Is(err, honest) {
 			return

@@ -41,10 +41,20 @@ func (t *Transport) take(datagram []byte, from netip.AddrPort) {
 		t.counters.addDrop(drop)
 		return
 	}
-	t.counters.add(packetsReceived)
+	t.countReceived(opened.Type)
 	opened.Peer.heard(from, opened.Epoch)
 	if err := t.deliver(opened.Peer.peer.Load(), opened.Type, opened.Payload); err != nil {
 		t.counters.add(dropForged)
+	}
+}
+
+// countReceived counts what somebody said apart from what keeps the way open.
+func (t *Transport) countReceived(kind wire.PacketType) {
+	switch kind {
+	case wire.PacketPathChallenge, wire.PacketPathResponse:
+		t.counters.add(checksReceived)
+	default:
+		t.counters.add(packetsReceived)
 	}
 }
 

@@ -14,8 +14,9 @@ import (
 	"github.com/secgossip/secgossip/secgossip/internal/wire"
 )
 
-// errNoKeys: there is no session with the member, or no epoch to seal with.
-var errNoKeys = errors.New("no keys with this member yet")
+// errNoKeys: there is no session with the member, or no epoch to seal with, or its
+// credential does not hold any more.
+var errNoKeys = errors.New("no keys with this member")
 
 // WriteToAddress sends one of memberlist's packets. It puts beside it the record
 // of every node the packet says is alive or has left, so that the receiver need
@@ -110,7 +111,7 @@ func (t *Transport) Send(peer *guard.Peer, kind wire.PacketType, payload []byte)
 
 func (t *Transport) send(peer *guard.Peer, kind wire.PacketType, payload []byte) error {
 	p := t.sessions.get(peer.Name)
-	if p == nil {
+	if p == nil || p.out.Load() {
 		return errNoKeys
 	}
 	if p.path.use(t.now()) {

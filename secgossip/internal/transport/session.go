@@ -19,6 +19,10 @@ type session struct {
 	path    path
 	carrier carrier
 
+	// out says that the peer's credential does not hold any more: nothing goes to
+	// it, nothing is taken from it, and its keys and windows stay as they are.
+	out atomic.Bool
+
 	// Under sessions.mu.
 	party   seal.Party
 	shared  []byte // X25519 with the peer

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/secgossip/secgossip/pki"
 	"github.com/secgossip/secgossip/secgossip/internal/guard"
@@ -71,6 +72,7 @@ func (s *sessions) setPeer(peer *guard.Peer) {
 	old := s.get(peer.Name)
 	if old != nil && old.party == party { // the same start: the same keys
 		old.follow(peer)
+		s.recheckLocked(old) // it may have been renewed
 		return
 	}
 	shared, err := s.config.Agree(peer.Credential.AgreementKey)
@@ -139,19 +141,30 @@ func (s *sessions) setEpochs(primary uint64, held map[uint64]seal.EpochSecret) {
 
 // keyLocked derives the keys with one peer in one epoch.
 func (s *sessions) keyLocked(p *session, number uint64) {
-	cluster, self := s.config.Trust.Cluster(), s.config.Party
-	sender, err := seal.NewSender(p.shared, s.epochs[number], cluster, number, self, p.party)
-	if err == nil {
-		var receiver *seal.Receiver
-		if receiver, err = seal.NewReceiver(p.shared, s.epochs[number], cluster, number, self, p.party); err == nil {
-			err = s.inbox.AddPeer(receiver, p)
-		}
-	}
+	sender, err := seal.NewSender(p.shared, s.epochs[number], s.config.Trust.Cluster(), number, s.config.Party, p.party)
 	if err != nil {
 		s.warnLocked(p.peer.Load().Name, err)
 		return
 	}
-	p.senders[number] = sender
+	if s.listenLocked(p, number) {
+		p.senders[number] = sender
+	}
+}
+
+// listenLocked lets the inbox hear one peer in one epoch, unless it is shut out. It
+// reports whether nothing was wrong. A window that the inbox has stays.
+func (s *sessions) listenLocked(p *session, number uint64) bool {
+	if p.out.Load() {
+		return true
+	}
+	receiver, err := seal.NewReceiver(p.shared, s.epochs[number], s.config.Trust.Cluster(), number, s.config.Party, p.party)
+	if err == nil {
+		err = s.inbox.AddPeer(receiver, p)
+	}
+	if err != nil {
+		s.warnLocked(p.peer.Load().Name, err)
+	}
+	return err == nil
 }
 
 // dropLocked forgets the keys with an earlier start of a node.
@@ -164,6 +177,33 @@ func (s *sessions) dropLocked(p *session) {
 	}
 	s.starts.over(p.party, highest)
 	p.wipe()
+}
+
+// recheck holds every peer's credential against the time and what was revoked, and
+// shuts out those it fails. It costs no signature.
+func (s *sessions) recheck() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.all() {
+		s.recheckLocked(p)
+	}
+}
+
+// recheckLocked shuts a peer out, or lets it in again.
+func (s *sessions) recheckLocked(p *session) {
+	peer := p.peer.Load()
+	err := s.config.Trust.Recheck(peer.Credential, time.Now())
+	switch {
+	case err != nil && !p.out.Swap(true):
+		s.config.Logger.Warn("node is shut out", slog.String("node", string(peer.Name)), slog.Any("error", err))
+		s.inbox.RemovePeer(p.party.Key)
+		p.carrier.close()
+	case err == nil && p.out.Swap(false):
+		s.config.Logger.Info("node is let in again", slog.String("node", string(peer.Name)))
+		for number := range s.epochs {
+			s.listenLocked(p, number)
+		}
+	}
 }
 
 // warnLocked says once that there are no keys with a node. Once, because a

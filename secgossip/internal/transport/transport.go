@@ -113,7 +113,7 @@ func New(config Config) (*Transport, error) {
 func (t *Transport) Start() {
 	t.running.Go(t.receive)
 	t.running.Go(t.accept)
-	t.running.Go(t.checkPaths)
+	t.running.Go(t.tend)
 }
 
 // background runs f, which must end soon after ctx does. It reports whether f was

@@ -18,23 +18,36 @@ const answerByStream = 3
 // new at once: 40 KB.
 const maxChecks = 32
 
-// checkPaths sends the challenges that are due, every second until Shutdown.
-func (t *Transport) checkPaths() {
-	ticker := time.NewTicker(tryEvery)
-	defer ticker.Stop()
+// recheckEvery is how often credentials are checked again of nodes that say
+// nothing new about themselves.
+const recheckEvery = time.Minute
+
+// tend looks after the peers until Shutdown: are datagrams getting there, are they
+// still members.
+func (t *Transport) tend() {
+	paths, credentials := time.NewTicker(tryEvery), time.NewTicker(recheckEvery)
+	defer paths.Stop()
+	defer credentials.Stop()
 	for {
 		select {
 		case <-t.ctx.Done():
 			return
-		case <-ticker.C:
+		case <-paths.C:
+			t.checkPaths()
+		case <-credentials.C:
+			t.sessions.recheck()
 		}
-		sessions := t.sessions.all()
-		interval := max(checkEvery, time.Duration(len(sessions))*checkShare)
-		sent := 0
-		for _, p := range sessions { // in random order: none always comes last
-			if sent < maxChecks && p.path.due(t.now(), interval) && t.challenge(p) {
-				sent++
-			}
+	}
+}
+
+// checkPaths sends the challenges that are due.
+func (t *Transport) checkPaths() {
+	sessions := t.sessions.all() // in random order: none always comes last
+	interval := max(checkEvery, time.Duration(len(sessions))*checkShare)
+	sent := 0
+	for _, p := range sessions {
+		if sent < maxChecks && !p.out.Load() && p.path.due(t.now(), interval) && t.challenge(p) {
+			sent++
 		}
 	}
 }

@@ -1,0 +1,141 @@
+package pki
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"testing"
+	"time"
+)
+
+// What is believed may change while everything runs: no verification goes by what
+// was true before.
+
+func TestRevocationCountsAtTheNextVerification(t *testing.T) {
+	c := newCluster(t, "prod", seedRoot)
+	issued := mustNode(t, c.issuer)
+	if _, err := c.trust.AddIssuer(c.issuerDER, testNow); err != nil {
+		t.Fatal(err)
+	}
+	credential, err := c.trust.VerifyCredential(issued.Credential, testNow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	verifications := map[string]func() error{
+		"chain": func() error {
+			_, err := c.trust.VerifyChain(mustParseAll(t, issued.Chain), testNow, KindNode)
+			return err
+		},
+		"credential": func() error {
+			_, err := c.trust.VerifyCredential(issued.Credential, testNow)
+			return err
+		},
+		"credential verified before": func() error { return c.trust.Recheck(credential, testNow) },
+	}
+	key := publicOf(testKey(seedNode))
+	for _, test := range []struct {
+		what    string
+		revoked Revoked
+		want    error
+	}{
+		{"nobody", nil, nil},
+		{"this one", func(n Name, k ed25519.PublicKey, _ time.Time) bool { return n == "web-1" && k.Equal(key) }, ErrRevoked},
+		{"whoever was issued until now", func(_ Name, _ ed25519.PublicKey, at time.Time) bool { return !at.After(testNow) }, ErrRevoked},
+		{"whoever was issued before now", func(_ Name, _ ed25519.PublicKey, at time.Time) bool { return at.Before(testNow) }, nil},
+		{"another name", func(n Name, _ ed25519.PublicKey, _ time.Time) bool { return n == "web-2" }, nil},
+	} {
+		c.trust.SetRevoked(test.revoked)
+		for what, verify := range verifications {
+			if err := verify(); !errors.Is(err, test.want) {
+				t.Errorf("%s is revoked: %s: got %v, want %v", test.what, what, err, test.want)
+			}
+		}
+	}
+}
+
+func TestRecheckFollowsTimeAndSigner(t *testing.T) {
+	c := newCluster(t, "prod", seedRoot)
+	if _, err := c.trust.AddIssuer(c.issuerDER, testNow); err != nil {
+		t.Fatal(err)
+	}
+	credential, err := c.trust.VerifyCredential(mustNode(t, c.issuer).Credential, testNow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		now  time.Time
+		want error
+	}{
+		{testNow, nil},
+		{testNow.Add(NodeLife + Tolerance), nil},
+		{testNow.Add(NodeLife + Tolerance + time.Second), ErrExpired},
+		{testNow.Add(-Backdate - Tolerance - time.Second), ErrNotYetValid},
+	} {
+		if err := c.trust.Recheck(credential, test.now); !errors.Is(err, test.want) {
+			t.Errorf("%v: got %v, want %v", test.now, err, test.want)
+		}
+	}
+	stranger := newCluster(t, "prod", seedRoot)
+	if err := stranger.trust.Recheck(credential, testNow); !errors.Is(err, ErrUnknownSigner) {
+		t.Errorf("where its issuer is not known: got %v, want ErrUnknownSigner", err)
+	}
+}
+
+// A root gives way to the next: both stand for a while, then the new one alone. The
+// cluster id stays that of the first.
+func TestReplacedRootsCountAtTheNextVerification(t *testing.T) {
+	c := newCluster(t, "prod", seedRoot)
+	next, err := NewRoot("prod", testKey(seedSpare), testNow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	both := EncodeCertificates([][]byte{c.rootDER, next})
+	after, err := ParseBundle(both)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nextRoot, err := NewAuthority(mustParse(t, next), testKey(seedSpare), after)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain := mustParseAll(t, mustNode(t, nextRoot).Chain)
+	if _, err := c.trust.AddIssuer(c.issuerDER, testNow); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.trust.VerifyChain(chain, testNow, KindNode); !errors.Is(err, ErrForeign) {
+		t.Errorf("before: got %v, want ErrForeign", err)
+	}
+	if err := c.trust.Replace(both); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.trust.VerifyChain(chain, testNow, KindNode); err != nil {
+		t.Errorf("with both roots: %v", err)
+	}
+	if got := len(c.trust.Issuers()); got != 1 {
+		t.Errorf("%d issuers of the root that stays, want 1", got)
+	}
+	if err := c.trust.Replace(EncodeCertificates([][]byte{c.rootDER})); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.trust.VerifyChain(chain, testNow, KindNode); !errors.Is(err, ErrForeign) {
+		t.Errorf("afterwards: got %v, want ErrForeign", err)
+	}
+}
+
+func TestBundleOfAnotherClusterReplacesNothing(t *testing.T) {
+	c := newCluster(t, "prod", seedRoot)
+	chain := mustParseAll(t, mustNode(t, c.root).Chain)
+	for what, bundle := range map[string][]byte{
+		"another root":    EncodeCertificates([][]byte{newCluster(t, "prod", seedOther).rootDER}),
+		"another name":    EncodeCertificates([][]byte{newCluster(t, "other", seedRoot).rootDER}),
+		"an issuer":       EncodeCertificates([][]byte{c.issuerDER}),
+		"nothing":         nil,
+		"no certificates": []byte("bundle"),
+	} {
+		if err := c.trust.Replace(bundle); err == nil {
+			t.Errorf("%s: taken", what)
+		}
+		if _, err := c.trust.VerifyChain(chain, testNow, KindNode); err != nil {
+			t.Errorf("%s: afterwards our own node is refused: %v", what, err)
+		}
+	}
+}

@@ -1,0 +1,133 @@
+package transport
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/secgossip/secgossip/pki"
+	"github.com/secgossip/secgossip/secgossip/internal/wire"
+)
+
+// Certificates, roots and revocations are asked for when they are needed. A change
+// of any applies to what runs, without a restart.
+
+// A story: a is revoked while it talks to b. Within a minute it is shut out of
+// everything; and once that is taken back it goes on where it was, with its windows.
+func TestRevokedPeerIsShutOutOfWhatRuns(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b := c.pair()
+		a.carry(a.sessions.get("b"), wire.PacketGossip, must(wire.Gossip{Packet: ackOf(1)}.Append(nil))(t))
+		record := c.recorded()
+		a.gossip(b, ackOf(2))
+		if got := len(b.delivered()); got != 2 {
+			t.Fatalf("%d packets arrived before, want 2", got)
+		}
+		b.config.Trust.SetRevoked(func(name pki.Name, _ ed25519.PublicKey, _ time.Time) bool { return name == "a" })
+		if _, err := a.Sync(t.Context(), b.to()); err == nil {
+			t.Error("b takes a stream at once after the revocation")
+		}
+		if _, err := b.Sync(t.Context(), a.to()); !errors.Is(err, pki.ErrRevoked) {
+			t.Errorf("b dials a: got %v, want ErrRevoked", err)
+		}
+		time.Sleep(recheckEvery)
+		synctest.Wait()
+		if got := b.streams(); got != 0 {
+			t.Errorf("%d streams with a are still open", got)
+		}
+		before := b.Counters()
+		a.gossip(b, ackOf(3))
+		b.counts("a packet of a's", before, map[string]uint64{"drop_sender": 1})
+		if _, err := b.WriteToAddress(ackOf(1), a.to()); err == nil {
+			t.Error("b sends to a")
+		}
+
+		b.config.Trust.SetRevoked(nil)
+		time.Sleep(recheckEvery)
+		synctest.Wait()
+		a.gossip(b, ackOf(4))
+		if got := len(b.delivered()); got != 1 {
+			t.Errorf("%d packets arrived after it was taken back, want 1", got)
+		}
+		before = b.Counters()
+		for _, d := range (*record)[:1] {
+			b.inject(d.Data, d.From)
+		}
+		b.counts("a packet from before", before, map[string]uint64{"drop_replay": 1})
+		if b.logged("node is shut out") != 1 || b.logged("node is let in again") != 1 || b.logged("\n") != 2 {
+			t.Errorf("b logged\n%s", b.log.String())
+		}
+	})
+}
+
+// A node whose credential ends is not heard any more, and at once again when it
+// shows another for the same key: it need not restart.
+func TestNodeWhoseCredentialEndsIsHeardAgainOnceRenewed(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b := c.node("a"), c.node("b").start()
+		request, now := nodeRequest(a)
+		request.Life = pki.MinLife
+		a.issued = must(c.root.Node(request, now))(t)
+		a.start().learn(b)
+		b.learn(a)
+		a.gossip(b, ackOf(1))
+		time.Sleep(pki.MinLife + pki.Tolerance + recheckEvery)
+		synctest.Wait()
+		a.gossip(b, ackOf(2))
+		if got := len(b.delivered()); got != 1 {
+			t.Errorf("%d packets arrived, want the one from before the end", got)
+		}
+		a.issued = must(c.root.Node(nodeRequest(a)))(t)
+		must(b.roster.Admit(a.say(func(*wire.Record) {}), time.Now()))(t)
+		a.gossip(b, ackOf(3))
+		if got := len(b.delivered()); got != 1 {
+			t.Errorf("%d packets arrived after the renewal, want 1", got)
+		}
+		if _, err := a.Sync(t.Context(), b.to()); err != nil {
+			t.Errorf("a stream after the renewal: %v", err)
+		}
+	})
+}
+
+func TestCertificatesAndRootsAreAskedForAtEveryHandshake(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b := c.pair()
+		sync := func() error {
+			_, err := a.Sync(t.Context(), b.to())
+			return err
+		}
+		if err := sync(); err != nil {
+			t.Fatal(err)
+		}
+		// a's certificate becomes one that b's roots know nothing of.
+		next := newCluster(t, "demo")
+		ours := a.issued
+		theirs := must(next.root.Node(nodeRequest(a)))(t)
+		a.issued = &pki.Issued{Chain: theirs.Chain, Credential: ours.Credential}
+		if err := sync(); err == nil {
+			t.Error("b takes a certificate of a root it does not know")
+		}
+		// Both hear of that root.
+		both := append(append([]byte{}, c.bundle...), next.bundle...)
+		for _, n := range []*node{a, b} {
+			if err := n.config.Trust.Replace(both); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := sync(); err != nil {
+			t.Errorf("with both roots: %v", err)
+		}
+		if err := b.config.Trust.Replace(c.bundle); err != nil {
+			t.Fatal(err)
+		}
+		if err := sync(); err == nil {
+			t.Error("b still takes a certificate of a root that is gone")
+		}
+		a.issued = ours
+		if err := sync(); err != nil {
+			t.Errorf("with the certificate as it was: %v", err)
+		}
+	})
+}
