@@ -36,13 +36,9 @@ func (n *Node) endpointLoop() {
 		// A host without any address keeps its record: it may come back.
 		if endpoints := n.advertised(); !n.leaving.Load() && n.self.move(endpoints) {
 			n.logger.Info("this host has other addresses now", slog.Any("endpoints", endpoints))
-			if err := n.renewRecord(0); err != nil {
+			if err := n.announce(); err != nil {
 				n.logger.Error("signing our node record", slog.Any("error", err))
-				continue
 			}
-			// memberlist says again that we are alive, and the record goes along
-			// as evidence. If nobody takes it now, the next sync brings it.
-			_ = n.list.UpdateNode(updateTimeout)
 		}
 	}
 }

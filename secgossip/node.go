@@ -122,7 +122,7 @@ func (n *Node) start() error {
 	n.epochGossip = newGossip(wire.PacketEpochs, wire.BatchEpochs, retransmit*n.settings.RetransmitMult, n.liveCount)
 	n.ledger = newLedger(n.config.Trust, n.config.Keyring, n.logger, n.epochsChanged, n.passOn)
 	n.roster = guard.NewRoster(n.config.Trust, n.rosterChanged)
-	n.self = &selfRecord{identity: n.config.Identity, cluster: n.config.Trust.Cluster()}
+	n.self = &selfRecord{identity: n.config.Identity, cluster: n.config.Trust.Cluster(), credential: n.config.Identity.Credential}
 	rand.Read(n.self.boot[:])
 
 	var err error

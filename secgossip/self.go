@@ -20,11 +20,12 @@ type selfRecord struct {
 	cluster  pki.ClusterID
 	boot     [wire.BootSize]byte // fresh at every start: old packets never open
 
-	mu        sync.Mutex
-	endpoints []netip.AddrPort
-	sequence  uint64
-	leaving   bool
-	raw       []byte
+	mu         sync.Mutex
+	credential []byte
+	endpoints  []netip.AddrPort
+	sequence   uint64
+	leaving    bool
+	raw        []byte
 }
 
 // move notes where the next record says that we are. It reports whether that is
@@ -37,6 +38,13 @@ func (s *selfRecord) move(endpoints []netip.AddrPort) bool {
 	}
 	s.endpoints = endpoints
 	return true
+}
+
+// renew puts another credential into the next record.
+func (s *selfRecord) renew(credential []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.credential = credential
 }
 
 // endpoint is the preferred one.
@@ -73,7 +81,7 @@ func (s *selfRecord) sign(above uint64, leaving bool, now time.Time) ([]byte, er
 		Sequence:   sequence,
 		Boot:       s.boot,
 		Endpoints:  s.endpoints,
-		Credential: s.identity.Credential,
+		Credential: s.credential,
 		Leaving:    s.leaving,
 	})
 	if err != nil {
@@ -86,6 +94,23 @@ func (s *selfRecord) sign(above uint64, leaving bool, now time.Time) ([]byte, er
 // renewRecord signs a new record of ours, later than above, and puts it into the
 // roster.
 func (n *Node) renewRecord(above uint64) error { return n.publishRecord(above, false) }
+
+// Renew shows the cluster another credential for the same name and keys, which was
+// verified by the caller. Nobody need restart for it.
+func (n *Node) Renew(credential []byte) error {
+	n.self.renew(credential)
+	return n.announce()
+}
+
+// announce signs a new record and has memberlist say again that we are alive: the
+// record goes along as evidence. If nobody takes it now, the next sync brings it.
+func (n *Node) announce() error {
+	if err := n.renewRecord(0); err != nil {
+		return err
+	}
+	_ = n.list.UpdateNode(updateTimeout)
+	return nil
+}
 
 // leaveRecord signs our last record: it proves to everybody that we left, and
 // were not declared failed by somebody else.

@@ -105,6 +105,9 @@ func (e *env) runAgent(at home.Home, settings agent.Settings) error {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	defer signal.Stop(signals)
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+	defer signal.Stop(reload)
 
 	fmt.Fprintln(e.stderr, "==> Starting secgossip agent...")
 	a, err := agent.Start(at, settings, e.stderr)
@@ -118,6 +121,10 @@ func (e *env) runAgent(at home.Home, settings agent.Settings) error {
 			if err != nil {
 				return errors.Join(err, a.Close())
 			}
+			continue
+		case <-reload:
+			fmt.Fprintln(e.stderr, "==> Caught SIGHUP, reading the identity again...")
+			_ = a.Reload() // it says what is wrong, and the agent runs on
 			continue
 		case s := <-signals:
 			if s == syscall.SIGTERM {

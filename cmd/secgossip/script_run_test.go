@@ -89,10 +89,10 @@ func (w *world) daemon(ts *testscript.TestScript, name string) *daemon {
 }
 
 func cmdSignal(ts *testscript.TestScript, args []string) {
-	usage(ts, len(args) == 2, "signal NAME INT|TERM|KILL")
-	signals := map[string]os.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "KILL": syscall.SIGKILL}
+	usage(ts, len(args) == 2, "signal NAME INT|TERM|KILL|HUP")
+	signals := map[string]os.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "KILL": syscall.SIGKILL, "HUP": syscall.SIGHUP}
 	signal, ok := signals[args[1]]
-	usage(ts, ok, "signal NAME INT|TERM|KILL")
+	usage(ts, ok, "signal NAME INT|TERM|KILL|HUP")
 	ts.Check(worldOf(ts).daemon(ts, args[0]).cmd.Process.Signal(signal))
 }
 

@@ -257,6 +257,21 @@ func (a *Agent) audit(r rpcauth.AuditRecord) {
 		"procedure", r.What, "source", r.Source, "reason", r.Reason, "skipped", r.Skipped)
 }
 
+// Reload reads the node's certificate and credential and the trusted roots again, and
+// uses them from now on. After an error nothing has changed.
+func (a *Agent) Reload() error {
+	raw, credential, err := a.identity.Reload(time.Now())
+	if err == nil {
+		err = a.node.Renew(raw)
+	}
+	if err != nil {
+		a.logger.Error("identity not read again: what was in use stays", "error", err)
+		return err
+	}
+	a.logger.Info("identity read again", "until", credential.NotAfter)
+	return nil
+}
+
 // Left is closed when a client asked the agent to leave.
 func (a *Agent) Left() <-chan struct{} { return a.left }
 

@@ -2,6 +2,7 @@ package home
 
 import (
 	"context"
+	"crypto"
 	"crypto/ed25519"
 	"crypto/tls"
 	"crypto/x509"
@@ -268,7 +269,7 @@ func parseChain(c *tls.Certificate) ([]*x509.Certificate, error) {
 }
 
 // certificate is a TLS certificate with a key that stays locked.
-func certificate(chain []byte, key *keyring.SigningKey) (*tls.Certificate, error) {
+func certificate(chain []byte, key crypto.Signer) (*tls.Certificate, error) {
 	certs, err := pki.ParseCertificates(chain)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package home
 
 import (
+	"crypto"
 	"crypto/ed25519"
 	"crypto/tls"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/secgossip/secgossip/keyring"
@@ -18,10 +20,13 @@ import (
 
 // Node is what an agent needs of a home.
 type Node struct {
-	Identity   secgossip.Identity
+	Identity   secgossip.Identity // as it was when the home was loaded; its certificate is always the newest
 	Trust      *pki.Trust
 	Keyring    *keyring.File
 	Credential *pki.Credential
+
+	home        Home
+	certificate atomic.Pointer[tls.Certificate]
 }
 
 // LoadNode reads and checks this home's node: everything belongs together, is
@@ -31,8 +36,8 @@ func (h Home) LoadNode(now time.Time) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	chain, err := os.ReadFile(h.path(fileNodeCert))
-	if err != nil {
+	// Said before anything is unlocked: without it there is no node here.
+	if _, err := os.Stat(h.path(fileNodeCert)); err != nil {
 		return nil, h.explain(fileNodeCert, err)
 	}
 	locker, err := h.unlock()
@@ -48,40 +53,90 @@ func (h Home) LoadNode(now time.Time) (*Node, error) {
 	if err != nil {
 		return nil, h.explain(fileAgreementKey, err)
 	}
-	own, err := certificate(chain, signing)
-	if err != nil {
-		return nil, h.damaged(fileNodeCert, err)
-	}
-	rawCredential, err := os.ReadFile(h.path(fileNodeCred))
-	if err != nil {
-		return nil, h.explain(fileNodeCred, err)
-	}
-	credential, err := h.checkNode(trust, own, rawCredential, now)
+	issued, err := h.readIssued(trust, signing, agreement.Public(), now)
 	if err != nil {
 		return nil, err
-	}
-	if !credential.SigningKey.Equal(signing.Public().(ed25519.PublicKey)) {
-		return nil, h.strange(fileSigningKey)
-	}
-	if credential.AgreementKey != agreement.Public() {
-		return nil, h.strange(fileAgreementKey)
 	}
 	ring, err := h.openKeyring(locker)
 	if err != nil {
 		return nil, err
 	}
-	return &Node{
-		Identity: secgossip.Identity{
-			Name:        credential.Name,
-			Credential:  rawCredential,
-			Certificate: func() (*tls.Certificate, error) { return own, nil },
-			Signing:     signing,
-			Agreement:   agreement,
-		},
-		Trust:      trust,
-		Keyring:    ring,
-		Credential: credential,
-	}, nil
+	n := &Node{Trust: trust, Keyring: ring, Credential: issued.credential, home: h}
+	n.certificate.Store(issued.own)
+	n.Identity = secgossip.Identity{
+		Name:        issued.credential.Name,
+		Credential:  issued.raw,
+		Certificate: func() (*tls.Certificate, error) { return n.certificate.Load(), nil },
+		Signing:     signing,
+		Agreement:   agreement,
+	}
+	return n, nil
+}
+
+// Reload reads bundle, certificate and credential again, which must be of the same
+// node and keys. The roots and the certificate in use are then the new ones; the
+// new credential is the caller's to use. After an error nothing has changed.
+func (n *Node) Reload(now time.Time) (rawCredential []byte, credential *pki.Credential, err error) {
+	bundle, err := n.home.readBundle()
+	if err != nil {
+		return nil, nil, err
+	}
+	trust, err := n.home.parseBundle(bundle)
+	if err != nil {
+		return nil, nil, err
+	}
+	issued, err := n.home.readIssued(trust, n.Identity.Signing, n.Identity.Agreement.Public(), now)
+	if err != nil {
+		return nil, nil, err
+	}
+	if issued.credential.Name != n.Identity.Name {
+		return nil, nil, n.home.strange(fileNodeCred)
+	}
+	if err := n.Trust.Replace(bundle); err != nil {
+		return nil, nil, n.home.refused(fileBundle, err)
+	}
+	for _, issuer := range trust.Issuers() {
+		// They were verified against these very roots. One too many is told by the
+		// credential that then does not verify.
+		_, _ = n.Trust.AddIssuer(issuer, now)
+	}
+	n.certificate.Store(issued.own)
+	return issued.raw, issued.credential, nil
+}
+
+// issued is what an authority has signed for a node.
+type issued struct {
+	own        *tls.Certificate
+	raw        []byte // the credential, as signed
+	credential *pki.Credential
+}
+
+// readIssued reads certificate and credential of the node with these keys. trust
+// learns the issuer beside the certificate.
+func (h Home) readIssued(trust *pki.Trust, signing crypto.Signer, agreement [32]byte, now time.Time) (issued, error) {
+	chain, err := os.ReadFile(h.path(fileNodeCert))
+	if err != nil {
+		return issued{}, h.explain(fileNodeCert, err)
+	}
+	own, err := certificate(chain, signing)
+	if err != nil {
+		return issued{}, h.damaged(fileNodeCert, err)
+	}
+	raw, err := os.ReadFile(h.path(fileNodeCred))
+	if err != nil {
+		return issued{}, h.explain(fileNodeCred, err)
+	}
+	credential, err := h.checkNode(trust, own, raw, now)
+	if err != nil {
+		return issued{}, err
+	}
+	if !credential.SigningKey.Equal(signing.Public().(ed25519.PublicKey)) {
+		return issued{}, h.strange(fileSigningKey)
+	}
+	if credential.AgreementKey != agreement {
+		return issued{}, h.strange(fileAgreementKey)
+	}
+	return issued{own: own, raw: raw, credential: credential}, nil
 }
 
 // checkNode holds certificate and credential against the roots and each other.
@@ -216,6 +271,10 @@ func (h Home) loadTrust() (*pki.Trust, error) {
 	if err != nil {
 		return nil, err
 	}
+	return h.parseBundle(bundle)
+}
+
+func (h Home) parseBundle(bundle []byte) (*pki.Trust, error) {
 	trust, err := pki.ParseBundle(bundle)
 	if err != nil {
 		return nil, &Problem{
