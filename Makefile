@@ -63,6 +63,11 @@ test: ## Run all tests
 bench: ## Run all benchmarks
 	$(GO) test -run '^$$' -bench . $(BENCHFLAGS) ./...
 
+# Choose one with, say, BENCHFLAGS='-bench Flood'. The flag that comes last counts.
+.PHONY: siege
+siege: ## Measure real agents under attack (also in bench)
+	$(GO) test -run '^$$' -bench . -benchtime 1x $(BENCHFLAGS) ./internal/siege
+
 # `go test -list` prints the targets of a package and then a line with its name.
 .PHONY: fuzz
 fuzz: ## Fuzz every parser for FUZZTIME each (default 10s)

@@ -18,7 +18,7 @@ func TestThreatsNameTestsThatExist(t *testing.T) {
 		if err != nil || !strings.HasSuffix(path, "_test.go") {
 			return err
 		}
-		for _, name := range all(`(?m)^func ((?:Test|Fuzz)\w+)\(`, read(t, path)) {
+		for _, name := range all(`(?m)^func ((?:Test|Fuzz|Benchmark)\w+)\(`, read(t, path)) {
 			exists[name] = true
 		}
 		return nil
@@ -26,7 +26,7 @@ func TestThreatsNameTestsThatExist(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	named := all(`\b((?:Test|Fuzz)[A-Z]\w*)`, read(t, "threats.md"))
+	named := all(`\b((?:Test|Fuzz|Benchmark)[A-Z]\w*)`, read(t, "threats.md"))
 	if len(named) < 20 {
 		t.Errorf("got %d names of tests: the document or this test is not what it was", len(named))
 	}

@@ -61,6 +61,9 @@ var layout = []row{
 		theirs: "golang.org/x/sys golang.org/x/term",
 	},
 	{
+		pkg: "internal/siege", // what strangers do to real agents: benchmarks only
+	},
+	{
 		pkg:    "api/secgossip/v1", // the RPC contract, generated
 		theirs: "google.golang.org/protobuf",
 	},
