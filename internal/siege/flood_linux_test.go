@@ -61,15 +61,17 @@ func junkFlood(b *testing.B) {
 		}
 		f.end()
 		dropped := now["drop_size"] + now["drop_door"] - before["drop_size"] - before["drop_door"]
+		genuine := now["packets_received"] - before["packets_received"]
 		seconds := costs.took.Seconds()
-		b.Logf("%s: %.0f datagrams/s sent, %.0f/s looked at and dropped, %.0f/s lost in the full socket; %s",
-			what, float64(sent)/seconds, float64(dropped)/seconds, float64(lost-lostBefore)/seconds, costs)
+		b.Logf("%s: %.0f datagrams/s sent, %.0f/s looked at and dropped, %.0f/s lost in the full socket, %.1f/s of members accepted; %s",
+			what, float64(sent)/seconds, float64(dropped)/seconds, float64(lost-lostBefore)/seconds, float64(genuine)/seconds, costs)
 		if len(wrong) > 0 {
 			b.Errorf("%s: live agents were called failed: %q", what, wrong)
 		}
 		costs.check(b, what)
 		b.ReportMetric(float64(sent)/seconds, what+"-sent/s")
 		b.ReportMetric(float64(dropped)/seconds, what+"-dropped/s")
+		b.ReportMetric(float64(genuine)/seconds, what+"-accepted/s")
 		b.ReportMetric(float64(len(wrong)), what+"-false-failures")
 		b.ReportMetric(costs.cores, what+"-cores")
 		b.ReportMetric(float64(costs.grown)/mib, what+"-MiB-grown")
