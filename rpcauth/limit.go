@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/secgossip/secgossip/internal/places"
 )
 
 // Threat K08: how many refused attempts are looked at, the rest being turned
@@ -142,23 +144,12 @@ func (l *limiter) note(now time.Time) (skipped uint64, record bool) {
 	return skipped, true
 }
 
-// sourceOf is the part of an address that one caller is sure to share: all of
-// an IPv4 address, the first half of an IPv6 address, whose second half a host
-// picks as it likes. An address that does not read, as that of a local socket,
-// gives the zero prefix, which is a source like any other.
+// sourceOf is the source of a request. An address that does not read, as that of a
+// local socket, gives the zero prefix, which is a source like any other.
 func sourceOf(remote string) netip.Prefix {
 	addr, err := netip.ParseAddrPort(remote)
 	if err != nil {
 		return netip.Prefix{}
 	}
-	bits := 32
-	ip := addr.Addr().Unmap()
-	if ip.Is6() {
-		bits = 64
-	}
-	prefix, err := ip.Prefix(bits) // without the zone: an interface of ours
-	if err != nil {
-		return netip.Prefix{}
-	}
-	return prefix
+	return places.SourceOf(addr.Addr())
 }

@@ -49,11 +49,15 @@ var layout = []row{
 	},
 	{
 		pkg:    "internal/rpc", // strict codec, server and client of the RPC contract
-		ours:   "rpcauth pki " + apiParts,
+		ours:   "rpcauth pki internal/places " + apiParts,
 		theirs: rpcStack,
 	},
 	{
 		pkg: "internal/lab", // agents as processes; only what demonstrates and tests imports it
+	},
+	{
+		pkg:   "internal/places", // the connections that strangers hold of a listener
+		never: "os io/fs log crypto/rand math/rand",
 	},
 	{
 		pkg:    "internal/demo", // the program behind make demo
@@ -100,7 +104,7 @@ var layout = []row{
 	},
 	{
 		pkg:    "secgossip/internal/transport", // sockets
-		ours:   "secgossip/internal/seal secgossip/internal/guard secgossip/internal/wire pki",
+		ours:   "secgossip/internal/seal secgossip/internal/guard secgossip/internal/wire pki internal/places",
 		theirs: "github.com/hashicorp/memberlist",
 		never:  "os/exec",
 	},
@@ -119,7 +123,7 @@ var layout = []row{
 	},
 	{
 		pkg:    "rpcauth", // who is calling and what they may do
-		ours:   "internal/cose pki",
+		ours:   "internal/cose internal/places pki",
 		theirs: "golang.org/x/time",
 		never:  "os/exec",
 	},

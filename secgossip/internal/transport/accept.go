@@ -1,26 +1,36 @@
 package transport
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
 	"net"
-	"net/netip"
 	"time"
 
+	"github.com/secgossip/secgossip/internal/places"
 	"github.com/secgossip/secgossip/pki"
 	"github.com/secgossip/secgossip/secgossip/internal/wire"
 )
 
 // Limits on streams. Threat N08: a stranger can make us hold strangersPerSource
 // connections for at most knockTimeout, and nothing else; after a right knock the
-// handshake takes at most handshakeTimeout.
+// handshake takes at most handshakeTimeout. Nobody stays unproven for more than
+// the 6 seconds of both.
+//
+// The reserve is for sources at which members are: 64 sources that are not can
+// take no place of it, whatever they do. Who shares an address with a member can,
+// up to 16; then both have the chance that package places argues for, which is
+// good against everybody who cannot knock. A thief of the knock secret behind the
+// address of a member could keep that member's streams to us out by knocking 16
+// times in each of its handshakes; ours to it, and datagrams, are not affected.
 const (
 	maxStrangers       = 256
+	strangersReserved  = 64
 	strangersPerSource = 16 // hosts behind one address knock again
 	knockTimeout       = 2 * time.Second
-	handshakeTimeout   = 5 * time.Second
+	handshakeTimeout   = 4 * time.Second
 
 	// One member has at most a push/pull, a probe, a join and a few syncs under
 	// way. Each may cost a roster, 3.2 MiB: 26 MiB for one that lies.
@@ -31,57 +41,35 @@ const (
 	streamTimeout = 15 * time.Second
 )
 
-// accept takes connections until Shutdown. Beyond what strangers may have at
-// once a new connection is closed without a word.
-func (t *Transport) accept() {
-	for {
-		conn, err := t.listener.Accept()
-		switch {
-		case err == nil:
-		case t.ctx.Err() != nil, errors.Is(err, net.ErrClosed):
-			return
-		default:
-			// Out of descriptors, most likely. Waiting costs nothing and
-			// spinning would cost a core.
-			t.pause(100 * time.Millisecond)
-			continue
-		}
-		source := sourceOf(conn.RemoteAddr())
-		if !t.strangers.take(source) {
-			t.counters.add(strangersDropped)
-			conn.Close()
-			continue
-		}
-		t.running.Go(func() { t.answer(conn, source) })
-	}
-}
+// Descriptors is how many descriptors a transport may hold: strangers' and
+// members' streams, those we open, and its three or so sockets and the poller.
+// We open streams for 16 syncs of a rotation, one catch-up, one rejoin, one
+// push/pull, and memberlist's probes over TCP, one a second for as long as one
+// takes: 32 in all, with room.
+const Descriptors = maxStrangers + maxMembers + 32 + 4
 
-// pause waits, or until Shutdown.
-func (t *Transport) pause(d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-t.ctx.Done():
-	}
+// accept takes connections until Shutdown.
+func (t *Transport) accept() {
+	refused := func() { t.counters.add(strangersDropped) }
+	t.strangers.Serve(t.ctx, t.listener, refused, t.answer)
 }
 
 // answer deals with one incoming connection. A stranger learns nothing: without
 // a knock the connection is closed without a byte.
-func (t *Transport) answer(raw net.Conn, source netip.Prefix) {
+func (t *Transport) answer(raw *places.Conn) {
 	defer raw.Close() // memberlist has closed what it was given
 	defer t.open.remove(raw)
 	conn, peer, err := t.screen(raw)
-	t.strangers.giveBack(source)
-	if err != nil {
+	if held := raw.GiveBack(); err != nil || !held {
 		t.counters.add(strangersDropped)
 		return
 	}
-	if !t.members.take(peer.Name) {
+	if !t.members.Take(peer.Name) {
 		t.counters.add(streamsRefused)
 		return
 	}
-	defer t.members.giveBack(peer.Name)
+	defer t.members.GiveBack(peer.Name)
+	t.sources.seen(peer.Name, raw.Source())
 	if err := t.serveStream(conn, peer); err != nil {
 		t.counters.add(streamsRefused)
 		t.logger.Debug("stream refused", slog.String("node", string(peer.Name)), slog.Any("error", err))
@@ -89,7 +77,7 @@ func (t *Transport) answer(raw net.Conn, source netip.Prefix) {
 }
 
 // screen reads the knock and shakes hands: what a stranger can make us do.
-func (t *Transport) screen(raw net.Conn) (*tls.Conn, pki.Identity, error) {
+func (t *Transport) screen(raw *places.Conn) (*tls.Conn, pki.Identity, error) {
 	if !t.open.add(raw) {
 		return nil, pki.Identity{}, net.ErrClosed
 	}
@@ -108,11 +96,11 @@ func (t *Transport) screen(raw net.Conn) (*tls.Conn, pki.Identity, error) {
 	if !wire.CheckKnock(knock, t.config.Knock, t.config.Trust.Cluster(), t.targets(raw.LocalAddr()), now) || !t.knocks.first(knock, now) {
 		return nil, pki.Identity{}, errNoKnock
 	}
-	if err := raw.SetDeadline(now.Add(handshakeTimeout)); err != nil {
-		return nil, pki.Identity{}, err
-	}
-	conn := tls.Server(raw, t.config.Trust.ServerTLS(t.config.Certificate, []pki.Kind{pki.KindNode}, t.now))
-	if err := conn.Handshake(); err != nil { // ended by the deadline, or by Shutdown
+	raw.Heard()
+	ctx, cancel := context.WithTimeout(t.ctx, handshakeTimeout)
+	defer cancel()
+	conn, err := raw.Handshake(ctx, t.config.Trust.ServerTLS(t.config.Certificate, []pki.Kind{pki.KindNode}, t.now))
+	if err != nil {
 		return nil, pki.Identity{}, err
 	}
 	peer, err := t.provenBy(conn)

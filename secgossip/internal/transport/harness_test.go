@@ -111,6 +111,7 @@ type node struct {
 	issuer    []byte // whoever issued it, if not the root
 	sequence  uint64
 	network   Network
+	others    func() map[string]uint64
 
 	// Of one start.
 	*Transport
@@ -182,13 +183,14 @@ func (n *node) start() *node {
 			}
 			return n.agreement.ECDH(key)
 		},
-		Knock:   n.c.mac,
-		Record:  n.shown,
-		Ledger:  n.ledger,
-		Batch:   n.batch,
-		Network: n.network,
-		Bind:    n.addr,
-		Logger:  slog.New(slog.NewTextHandler(&n.log, &slog.HandlerOptions{Level: slog.LevelInfo})),
+		Knock:     n.c.mac,
+		Record:    n.shown,
+		Ledger:    n.ledger,
+		Batch:     n.batch,
+		Strangers: n.others,
+		Network:   n.network,
+		Bind:      n.addr,
+		Logger:    slog.New(slog.NewTextHandler(&n.log, &slog.HandlerOptions{Level: slog.LevelInfo})),
 	})
 	if err != nil {
 		n.t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hashicorp/memberlist"
 
+	"github.com/secgossip/secgossip/internal/places"
 	"github.com/secgossip/secgossip/pki"
 	"github.com/secgossip/secgossip/secgossip/internal/guard"
 	"github.com/secgossip/secgossip/secgossip/internal/seal"
@@ -34,6 +35,16 @@ func (t *Transport) receive() {
 	}
 }
 
+// pause waits, or until Shutdown.
+func (t *Transport) pause(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-t.ctx.Done():
+	}
+}
+
 // take opens one datagram and passes on what it holds.
 func (t *Transport) take(datagram []byte, from netip.AddrPort) {
 	opened, drop := t.sessions.inbox.Open(datagram, nil)
@@ -43,6 +54,7 @@ func (t *Transport) take(datagram []byte, from netip.AddrPort) {
 	}
 	t.countReceived(opened.Type)
 	opened.Peer.heard(from, opened.Epoch)
+	t.sources.seen(opened.Peer.peer.Load().Name, places.SourceOf(from.Addr()))
 	if err := t.deliver(opened.Peer.peer.Load(), opened.Type, opened.Payload); err != nil {
 		t.counters.add(dropForged)
 	}

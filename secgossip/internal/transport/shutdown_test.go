@@ -161,7 +161,7 @@ func TestShutdownInTheMiddleOfEverythingLeavesNothing(t *testing.T) {
 		if took := time.Since(start); took != 0 {
 			t.Errorf("Shutdown took %v", took)
 		}
-		if strangers, members := b.strangers.inUse, b.members.inUse; strangers+members != 0 {
+		if strangers, members := b.strangers.Held(), b.members.InUse(); strangers+members != 0 {
 			t.Errorf("Shutdown did not wait for %d strangers and %d members", strangers, members)
 		}
 		synctest.Wait()

@@ -55,8 +55,8 @@ func TestStreamJoinsTwoMembers(t *testing.T) {
 		a.counts("dialling", nil, map[string]uint64{"streams_opened": 1})
 		b.counts("listening", nil, map[string]uint64{"streams_accepted": 1})
 		for _, n := range []*node{a, b} {
-			if len(n.open.conns) != 0 || n.members.inUse != 0 {
-				t.Errorf("%s holds %d connections and %d places after all was closed", n.name, len(n.open.conns), n.members.inUse)
+			if len(n.open.conns) != 0 || n.members.InUse() != 0 {
+				t.Errorf("%s holds %d connections and %d places after all was closed", n.name, len(n.open.conns), n.members.InUse())
 			}
 		}
 	})
@@ -182,8 +182,8 @@ func TestStreamNobodyTakesIsClosed(t *testing.T) {
 		}
 		conn.Close()
 		synctest.Wait()
-		if b.members.inUse != 0 || len(b.open.conns) != 0 {
-			t.Errorf("b keeps %d streams", b.members.inUse)
+		if b.members.InUse() != 0 || len(b.open.conns) != 0 {
+			t.Errorf("b keeps %d streams", b.members.InUse())
 		}
 	})
 }

@@ -27,6 +27,7 @@ import (
 
 	"github.com/hashicorp/memberlist"
 
+	"github.com/secgossip/secgossip/internal/places"
 	"github.com/secgossip/secgossip/pki"
 	"github.com/secgossip/secgossip/secgossip/internal/guard"
 	"github.com/secgossip/secgossip/secgossip/internal/seal"
@@ -50,6 +51,9 @@ type Config struct {
 	// Batch is handed the items of every packet that is not memberlist's. It
 	// runs on the receiving goroutine and must not block.
 	Batch func(from *guard.Peer, kind wire.PacketType, items [][]byte)
+	// Strangers, which may be nil, returns what strangers moved at other
+	// listeners of the agent, for the summary of each minute.
+	Strangers func() map[string]uint64
 
 	Network Network
 	Bind    netip.AddrPort
@@ -70,9 +74,10 @@ type Transport struct {
 	streamCh chan net.Conn
 
 	// strangers bounds the connections that have not proved who they are,
-	// members those that have.
-	strangers *quota[netip.Prefix]
-	members   *quota[pki.Name]
+	// members those that have. sources says where members are.
+	strangers *places.Places
+	members   *places.Quota[pki.Name]
+	sources   *sources
 
 	ctx      context.Context // ends with Shutdown
 	cancel   context.CancelFunc
@@ -93,18 +98,19 @@ func New(config Config) (*Transport, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	t := &Transport{
-		config:    config,
-		logger:    config.Logger,
-		packets:   packets,
-		listener:  listener,
-		knocks:    newKnockMemory(),
-		packetCh:  make(chan *memberlist.Packet, packetQueue),
-		streamCh:  make(chan net.Conn),
-		strangers: newQuota[netip.Prefix](maxStrangers, strangersPerSource),
-		members:   newQuota[pki.Name](maxMembers, streamsPerMember),
-		ctx:       ctx,
-		cancel:    cancel,
+		config:   config,
+		logger:   config.Logger,
+		packets:  packets,
+		listener: listener,
+		knocks:   newKnockMemory(),
+		packetCh: make(chan *memberlist.Packet, packetQueue),
+		streamCh: make(chan net.Conn),
+		members:  places.NewQuota[pki.Name](maxMembers, streamsPerMember),
+		sources:  newSources(),
+		ctx:      ctx,
+		cancel:   cancel,
 	}
+	t.strangers = places.New(places.Limits{All: maxStrangers, Each: strangersPerSource, Reserved: strangersReserved}, t.sources.known)
 	t.sessions = newSessions(config)
 	return t, nil
 }
@@ -114,6 +120,7 @@ func (t *Transport) Start() {
 	t.running.Go(t.receive)
 	t.running.Go(t.accept)
 	t.running.Go(t.tend)
+	t.running.Go(t.summarise)
 }
 
 // background runs f, which must end soon after ctx does. It reports whether f was
@@ -176,7 +183,10 @@ func (t *Transport) SetEpochs(primary uint64, held map[uint64]seal.EpochSecret) 
 }
 
 // PeerChanged takes note of a new or changed record in the roster.
-func (t *Transport) PeerChanged(peer *guard.Peer) { t.sessions.setPeer(peer) }
+func (t *Transport) PeerChanged(peer *guard.Peer) {
+	t.sources.named(peer)
+	t.sessions.setPeer(peer)
+}
 
 // Seen is what packets to and from a peer have told about it.
 type Seen struct {
