@@ -54,6 +54,10 @@ type Config struct {
 	Profile   Profile
 	StateDir  string // journal and node records; empty: memory only
 
+	// Strangers returns what strangers moved at other listeners of the agent, by
+	// reason: the node puts it into its one line a minute. Nil is allowed.
+	Strangers func() map[string]uint64
+
 	Network Network
 	Logger  *slog.Logger
 

@@ -137,6 +137,7 @@ func (n *Node) start() error {
 		Record:      n.self.current,
 		Ledger:      n.ledger,
 		Batch:       n.receive,
+		Strangers:   n.config.Strangers,
 		Network:     n.config.Network,
 		Bind:        n.config.Bind,
 		Logger:      n.logger,

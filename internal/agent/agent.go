@@ -41,7 +41,7 @@ type Agent struct {
 	node   *secgossip.Node
 	runner *handler.Runner
 	server *http.Server
-	rpc    net.Listener
+	rpc    *rpc.Listener
 	lock   *os.File // of the home
 
 	ctx     context.Context // ends with Close
@@ -61,6 +61,9 @@ const lockedBuffers = 16
 func Start(at home.Home, settings Settings, log io.Writer) (*Agent, error) {
 	plan, err := settings.check()
 	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrSetup, err)
+	}
+	if err := checkDescriptors(len(plan.handlers)); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSetup, err)
 	}
 	if err := keyring.Harden(lockedBuffers); err != nil {
@@ -105,9 +108,12 @@ func (a *Agent) start(at home.Home) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrSetup, handlerError(err))
 	}
-	if a.rpc, err = net.Listen(tcpNetwork(a.plan.rpc), a.plan.rpc.String()); err != nil {
+	listener, err := net.Listen(tcpNetwork(a.plan.rpc), a.plan.rpc.String())
+	if err != nil {
 		return listenError("rpc-addr", a.plan.rpc, err)
 	}
+	own := func() (*tls.Certificate, error) { return a.identity.Identity.Certificate() }
+	a.rpc = rpc.NewListener(listener, a.identity.Trust.ServerTLS(own, []pki.Kind{pki.KindClient}, time.Now))
 	verifier := rpcauth.NewVerifier(a.identity.Trust)
 	events := newHub()
 	a.node, err = secgossip.New(secgossip.Config{
@@ -128,7 +134,10 @@ func (a *Agent) start(at home.Home) error {
 		Tags:      a.settings.Tags,
 		Profile:   a.plan.profile,
 		StateDir:  at.State(),
-		Logger:    a.logger,
+		Strangers: func() map[string]uint64 {
+			return map[string]uint64{"rpc_strangers_dropped": a.rpc.Counters()["strangers_dropped"]}
+		},
+		Logger: a.logger,
 	})
 	if err != nil {
 		return listenError("bind", a.plan.bind, err)
@@ -234,17 +243,16 @@ func (a *Agent) serve(verifier *rpcauth.Verifier, events *hub) error {
 		node:   a.node,
 		runner: a.runner,
 		hub:    events,
+		rpc:    a.rpc.Counters,
 		tags:   a.settings.Tags,
 		leave:  func() { a.leaving.Do(func() { close(a.left) }) },
 		ctx:    a.ctx,
 		start:  a.background,
 		logger: a.logger,
 	}
-	own := func() (*tls.Certificate, error) { return a.identity.Identity.Certificate() }
-	config := a.identity.Trust.ServerTLS(own, []pki.Kind{pki.KindClient}, time.Now)
-	a.server = rpc.NewServer(config, gate.Wrap(rpc.Handler(service, a.logger)))
+	a.server = rpc.NewServer(gate.Wrap(rpc.Handler(service, a.logger)))
 	a.running.Go(func() {
-		if err := a.server.ServeTLS(a.rpc, "", ""); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		if err := a.server.Serve(a.rpc); err != nil && !errors.Is(err, http.ErrServerClosed) {
 			a.logger.Error("rpc stopped", "error", err)
 		}
 	})

@@ -26,6 +26,7 @@ type service struct {
 	node   *secgossip.Node
 	runner *handler.Runner
 	hub    *hub
+	rpc    func() map[string]uint64 // counters of the listener
 	tags   map[string]string
 	leave  func() // starts leaving; the agent stops after
 	ctx    context.Context
@@ -102,6 +103,10 @@ func (s *service) GetInfo(context.Context, *secgossipv1.GetInfoRequest) (*secgos
 		"tags":           s.tags,
 		"event_handlers": {},
 		"sandbox":        {},
+		"rpc":            {},
+	}
+	for name, count := range s.rpc() {
+		sections["rpc"][name] = fmt.Sprint(count)
 	}
 	for _, layer := range handler.Layers() {
 		sections["sandbox"][layer.Name] = fmt.Sprintf("enforced: %t (%s)", layer.Enforced, layer.Detail)

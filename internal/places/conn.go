@@ -3,6 +3,7 @@ package places
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/netip"
 	"sync"
@@ -22,6 +23,7 @@ type Conn struct {
 	// Of the goroutine that shakes hands.
 	shaking context.Context // nil before and after
 	turn    bool            // whether we have a turn now
+	left    int             // bytes of maxHandshake that may still be read
 
 	atClose func()
 	closing sync.Once
@@ -63,6 +65,14 @@ func (c *Conn) Close() error {
 	return err
 }
 
+// maxHandshake is how many bytes of the other end a handshake may read. Hello and
+// certificates of an honest one have 5 kB, and crypto/tls may read a few more kB
+// of what follows. It would itself take, and keep until it has all, certificates
+// of 256 KiB from anybody.
+const maxHandshake = 32 << 10
+
+var errLongHandshake = errors.New("handshake is too long")
+
 // Handshake is the listener's side of a TLS handshake, in turns with others. It
 // ends with ctx, which must have a deadline.
 func (c *Conn) Handshake(ctx context.Context, config *tls.Config) (*tls.Conn, error) {
@@ -70,7 +80,7 @@ func (c *Conn) Handshake(ctx context.Context, config *tls.Config) (*tls.Conn, er
 	if err := c.SetDeadline(deadline); err != nil {
 		return nil, err
 	}
-	c.shaking = ctx
+	c.shaking, c.left = ctx, maxHandshake
 	defer func() {
 		c.endTurn()
 		c.shaking = nil
@@ -90,8 +100,12 @@ func (c *Conn) Read(b []byte) (int, error) {
 	if c.shaking == nil {
 		return c.Conn.Read(b)
 	}
+	if c.left == 0 {
+		return 0, errLongHandshake
+	}
 	c.endTurn()
-	n, err := c.Conn.Read(b)
+	n, err := c.Conn.Read(b[:min(len(b), c.left)])
+	c.left -= n
 	if err != nil {
 		return n, err
 	}

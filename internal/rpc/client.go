@@ -39,7 +39,7 @@ func NewClient(config *tls.Config, addr string, token func() string) *Client {
 		// No Proxy: a variable of the environment must not decide who sees us.
 		DialContext:            (&net.Dialer{Timeout: dialTimeout}).DialContext,
 		TLSClientConfig:        config,
-		TLSHandshakeTimeout:    headerTimeout,
+		TLSHandshakeTimeout:    handshakeTimeout,
 		Protocols:              protocols,
 		IdleConnTimeout:        idleTimeout,
 		DisableCompression:     true,

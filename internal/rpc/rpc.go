@@ -5,8 +5,8 @@
 //
 //	handler := rpc.Handler(service, logger)      // the procedures
 //	gate, err := rpcauth.NewGate(...)            // rules: rpc.Rules, refusals: rpc.Refuse
-//	server := rpc.NewServer(tlsConfig, gate.Wrap(handler))
-//	server.ServeTLS(listener, "", "")
+//	server := rpc.NewServer(gate.Wrap(handler))
+//	server.Serve(rpc.NewListener(listener, tlsConfig))
 //
 // A client needs one call, NewClient.
 //

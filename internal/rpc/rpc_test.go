@@ -80,35 +80,48 @@ func testKey(name string) ed25519.PrivateKey {
 
 // agent is a listener as a real agent puts it together.
 type agent struct {
-	addr  string
-	root  *pki.Authority
-	trust *pki.Trust
-	log   *bytes.Buffer
-	gone  chan struct{} // has one entry for each stream whose client went
+	listener *Listener
+	addr     string
+	root     *pki.Authority
+	trust    *pki.Trust
+	log      *bytes.Buffer
+	gone     chan struct{} // has one entry for each stream whose client went
 }
 
-func startAgent(t *testing.T) *agent {
-	t.Helper()
+// newAgent makes the identities.
+func newAgent() *agent {
 	key := testKey("root")
 	der := must(pki.NewRoot("prod", key, start))
 	trust := must(pki.ParseBundle(pki.EncodeCertificates([][]byte{der})))
 	root := must(pki.NewAuthority(must(x509.ParseCertificate(der)), key, trust))
-	a := &agent{root: root, trust: trust, log: new(bytes.Buffer), gone: make(chan struct{}, 1)}
+	return &agent{root: root, trust: trust, log: new(bytes.Buffer), gone: make(chan struct{}, 1)}
+}
 
-	gate := must(rpcauth.NewGate(rpcauth.GateConfig{
-		Verifier: rpcauth.NewVerifier(trust), Rules: Rules(), Now: now, Refuse: Refuse, Audit: func(rpcauth.AuditRecord) {},
-	}))
-	issued := must(root.Node(pki.NodeRequest{Name: "web-1", SigningKey: testKey("web-1").Public().(ed25519.PublicKey), AgreementKey: [32]byte{9}}, start))
+// serverTLS is the agent's side of TLS.
+func (a *agent) serverTLS() *tls.Config {
+	issued := must(a.root.Node(pki.NodeRequest{Name: "web-1", SigningKey: testKey("web-1").Public().(ed25519.PublicKey), AgreementKey: [32]byte{9}}, start))
 	cert := &tls.Certificate{Certificate: issued.Chain, PrivateKey: testKey("web-1")}
-	config := trust.ServerTLS(func() (*tls.Certificate, error) { return cert, nil }, []pki.Kind{pki.KindClient}, now)
-	logger := slog.New(slog.NewTextHandler(a.log, nil))
-	server := NewServer(config, gate.Wrap(Handler(fakeAgent{gone: a.gone}, logger)))
+	return a.trust.ServerTLS(func() (*tls.Certificate, error) { return cert, nil }, []pki.Kind{pki.KindClient}, now)
+}
 
-	listener := must(net.Listen("tcp", "127.0.0.1:0"))
-	a.addr = listener.Addr().String()
+// serve serves handler on a free port until the test ends.
+func (a *agent) serve(t *testing.T, handler http.Handler) {
+	server := NewServer(handler)
+	a.listener = NewListener(must(net.Listen("tcp", "127.0.0.1:0")), a.serverTLS())
+	a.addr = a.listener.Addr().String()
 	done := make(chan error, 1)
-	go func() { done <- server.ServeTLS(listener, "", "") }()
+	go func() { done <- server.Serve(a.listener) }()
 	t.Cleanup(func() { server.Close(); <-done })
+}
+
+func startAgent(t *testing.T) *agent {
+	t.Helper()
+	a := newAgent()
+	gate := must(rpcauth.NewGate(rpcauth.GateConfig{
+		Verifier: rpcauth.NewVerifier(a.trust), Rules: Rules(), Now: now, Refuse: Refuse, Audit: func(rpcauth.AuditRecord) {},
+	}))
+	logger := slog.New(slog.NewTextHandler(a.log, nil))
+	a.serve(t, gate.Wrap(Handler(fakeAgent{gone: a.gone}, logger)))
 	return a
 }
 
@@ -370,24 +383,16 @@ func TestAPanicIsAnErrorForOneCallerAndOneLogLine(t *testing.T) {
 }
 
 func TestAClientFollowsNoRedirect(t *testing.T) {
-	a := startAgent(t)
-	config, _ := a.as(t, "ops", "admin")
-	issued := must(a.root.Node(pki.NodeRequest{Name: "web-1", SigningKey: testKey("web-1").Public().(ed25519.PublicKey), AgreementKey: [32]byte{9}}, start))
-	cert := &tls.Certificate{Certificate: issued.Chain, PrivateKey: testKey("web-1")}
+	a := newAgent()
 	elsewhere := make(chan string, 1)
-	server := NewServer(a.trust.ServerTLS(func() (*tls.Certificate, error) { return cert, nil }, []pki.Kind{pki.KindClient}, now),
-		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.Path == "/elsewhere" {
-				elsewhere <- r.Header.Get("Authorization")
-			}
-			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
-		}))
-	listener := must(net.Listen("tcp", "127.0.0.1:0"))
-	done := make(chan error, 1)
-	go func() { done <- server.ServeTLS(listener, "", "") }()
-	defer func() { server.Close(); <-done }()
-
-	client := NewClient(config, listener.Addr().String(), func() string { return "sgt_AAAA" })
+	a.serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/elsewhere" {
+			elsewhere <- r.Header.Get("Authorization")
+		}
+		http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+	}))
+	config, _ := a.as(t, "ops", "admin")
+	client := NewClient(config, a.addr, func() string { return "sgt_AAAA" })
 	defer client.Close()
 	if _, err := client.ListKeys(t.Context(), &secgossipv1.ListKeysRequest{}); err == nil {
 		t.Error("a redirect was taken for an answer")

@@ -1,7 +1,6 @@
 package rpc
 
 import (
-	"crypto/tls"
 	"io"
 	"log"
 	"net/http"
@@ -14,7 +13,7 @@ const MaxRequest = 64 << 10
 
 // How long a caller may keep us waiting, and how much it may make us hold.
 const (
-	headerTimeout = 5 * time.Second // TLS handshake and headers: N08
+	headerTimeout = 5 * time.Second
 	bodyTimeout   = 10 * time.Second
 	stallTimeout  = 30 * time.Second // for taking a response we have
 	idleTimeout   = 2 * time.Minute
@@ -23,17 +22,13 @@ const (
 )
 
 // NewServer returns a server for handler over TLS: HTTP/2, and HTTP/1.1 for the
-// simplest clients. config comes from pki.Trust.ServerTLS. Start it with
-// ServeTLS(listener, "", "").
-func NewServer(config *tls.Config, handler http.Handler) *http.Server {
-	config = config.Clone()
-	config.NextProtos = []string{"h2", "http/1.1"}
+// simplest clients. Start it with Serve and a Listener.
+func NewServer(handler http.Handler) *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
 	return &http.Server{
 		Handler:           bounded(handler, bodyTimeout, stallTimeout),
-		TLSConfig:         config,
 		Protocols:         protocols,
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
@@ -44,9 +39,9 @@ func NewServer(config *tls.Config, handler http.Handler) *http.Server {
 			PingTimeout:          bodyTimeout,
 			WriteByteTimeout:     stallTimeout,
 		},
-		// net/http has a line for every failed handshake and every broken
-		// request. Strangers cause those and must not cause log lines. Panics
-		// in procedures are logged before they get here.
+		// net/http has a line for every broken request. Whoever sends those must
+		// not cause log lines. Panics in procedures are logged before they get
+		// here.
 		ErrorLog: log.New(io.Discard, "", 0),
 	}
 }

@@ -365,7 +365,7 @@ func (*GetInfoRequest) Descriptor() ([]byte, []int) {
 }
 
 // GetInfoResponse is a map of sections, as Serf's info: agent, runtime,
-// gossip, keys, tags, event_handlers, sandbox.
+// gossip, keys, rpc, tags, event_handlers, sandbox.
 type GetInfoResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Section name to section.
