@@ -33,6 +33,8 @@ type daemon struct {
 	home  string        // the folder it works in, if it names one
 	stdin io.Closer     // open and silent, as a terminal is
 	done  chan struct{} // closed when it has ended
+
+	memory int // KiB, when it was noted
 }
 
 func cmdDaemon(ts *testscript.TestScript, args []string) {
@@ -73,6 +75,9 @@ func (d *daemon) ended() bool {
 
 // end ends what a script left running.
 func (w *world) end() {
+	for _, c := range w.crowds {
+		c.end()
+	}
 	for _, d := range w.daemons {
 		_ = d.cmd.Process.Kill() // it may have ended
 		<-d.done

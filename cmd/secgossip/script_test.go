@@ -32,6 +32,9 @@ import (
 //	value PATH RE                 the JSON value at PATH of stdout matches
 //	truncate FILE SIZE            cuts a file off
 //	handler FILE                  makes FILE.sh, which notes in FILE: NODE EVENT PAYLOAD
+//	crowd ADDRESS...              strangers hold thousands of connections to each address
+//	files NAME LIMIT              a daemon may open so many files from now on
+//	memory NAME [MIB]             notes a daemon's memory; or it has grown by less since
 //	nosecrets HOME FILE...        no secret of HOME is in a file, on stdout or in an argv
 //
 // Every script has a passphrase in ./pass, and the addresses GOSSIP1 to GOSSIP4
@@ -98,6 +101,9 @@ func TestScripts(t *testing.T) {
 			"value":     onlyPositive(cmdValue),
 			"truncate":  onlyPositive(cmdTruncate),
 			"handler":   onlyPositive(cmdHandler),
+			"crowd":     onlyPositive(cmdCrowd),
+			"files":     onlyPositive(cmdFiles),
+			"memory":    onlyPositive(cmdMemory),
 			"nosecrets": onlyPositive(cmdNoSecrets),
 		},
 	})
@@ -112,6 +118,7 @@ type world struct {
 	env       []string
 	dir       string
 	daemons   map[string]*daemon
+	crowds    []*crowd
 }
 
 func worldOf(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*world) }

@@ -147,6 +147,39 @@ func TestServeEndsWithItsContext(t *testing.T) {
 	})
 }
 
+// Whoever makes room has ended before another is accepted: a flood leaves nothing
+// behind that is still ending.
+func TestServeWaitsForWhoMakesRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &brokenListener{conns: make(chan net.Conn)}
+		p := New(Limits{All: 1, Each: 1}, func(netip.Prefix) bool { return false })
+		running, most := 0, 0
+		served := make(chan struct{})
+		go func() {
+			defer close(served)
+			p.Serve(t.Context(), l, func() {}, func(c *Conn) {
+				running++
+				most = max(most, running)
+				_, _ = c.Read(make([]byte, 1))
+				time.Sleep(time.Millisecond) // it has something to put away
+				running--
+			})
+		}()
+		for range 10 {
+			_, there := net.Pipe()
+			l.conns <- there
+			synctest.Wait()
+		}
+		time.Sleep(time.Second)
+		p.closeAll()
+		close(l.conns)
+		<-served
+		if most != 1 {
+			t.Errorf("%d answers ran at once, want 1", most)
+		}
+	})
+}
+
 // A handshake computes in turn with the others, and has no turn while it waits for
 // the other end.
 func TestHandshakeThatWaitsHasNoTurn(t *testing.T) {

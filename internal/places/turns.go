@@ -6,10 +6,10 @@ import (
 )
 
 // turns are how many handshakes of one listener compute at the same time. A
-// listener's computing takes half a millisecond (the hybrid key exchange, a
-// signature, and the other end's chain), and those who wait are served in the
-// order in which they came. So with one turn and 256 places nobody waits longer
-// than an eighth of a second, and the rest of the agent has the other half of the
+// listener's part takes about a millisecond (the hybrid key exchange, a signature,
+// and the other end's chain), and those who wait are served in the order in which
+// they came. So with one turn and 256 places nobody waits much longer than a
+// quarter of a second, and the rest of the agent has the other half of the
 // processors; on a single one, handshakes are one goroutine among the others.
 type turns chan struct{}
 

@@ -18,7 +18,7 @@ import (
 // Limits on connections. Threat N08: before its handshake is done a stranger can
 // make us hold strangersPerSource connections for handshakeTimeout and
 // farewellTimeout. A handshake
-// has about 60 kB at most, so all of them have 4 MB.
+// has 30 kB, and what it may read, 32 KiB, up to twice: all of them 6 MB.
 const (
 	maxStrangers       = 64
 	strangersReserved  = 16 // for sources from which a client was let in lately

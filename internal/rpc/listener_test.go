@@ -134,7 +134,7 @@ func TestStrangersOfTheRPCAreGoneInTime(t *testing.T) {
 			"a hello and then nothing":        {hello, handshakeTimeout},
 			"a record that does not come":     {[]byte{22, 3, 1, 0x40, 0}, handshakeTimeout},
 			"a message of 16 MiB":             {[]byte{22, 3, 1, 0, 4, 1, 0xff, 0xff, 0xff}, 0},
-			"a message of 64 kB that comes":   {longHello(64_000), 0},
+			"64 kB, of which a part comes":    {longHello(64_000)[:60_000], 0},
 			"HTTP without TLS":                {[]byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), 0},
 			"a body of 20 MB without TLS":     {[]byte("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20000000\r\n\r\n"), 0},
 			"a memberlist push/pull of 20 MB": {append([]byte{6, 1, 0x31, 0x2d, 0}, make([]byte, 100)...), 0},
@@ -202,6 +202,22 @@ func TestClientGetsInThroughACrowd(t *testing.T) {
 
 // everywhere is another source for each of 100.
 func everywhere(i int) string { return fmt.Sprintf("198.51.100.%d", i%100) }
+
+// Whoever has said hello stays while others at its address say nothing.
+func TestSilentOnesMakeRoomFirst(t *testing.T) {
+	hello := clientHello(t)
+	inBubble(t, func(t *testing.T, q *quiet) {
+		first := q.dial("192.0.2.1")
+		go first.Write(hello)
+		synctest.Wait()
+		for range 3 * strangersPerSource {
+			q.dial("192.0.2.1")
+		}
+		if _, after := hearOut(first); after != handshakeTimeout {
+			t.Errorf("it was closed after %v, want %v", after, handshakeTimeout)
+		}
+	})
+}
 
 // Whoever was let in has a place that strangers cannot take.
 func TestClientThatWasLetInHasAReserve(t *testing.T) {

@@ -171,6 +171,20 @@ func TestNewcomerGetsInThroughACrowd(t *testing.T) {
 // everywhere is another source for each of 200.
 func everywhere(i int) string { return fmt.Sprintf("198.51.%d.1", i%200) }
 
+// Whoever has knocked stays while others at its address say nothing.
+func TestSilentOnesMakeRoomFirst(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		b := c.node("b").start()
+		var held crowd
+		held.join(t, c, 1, "198.51.100.66", b, c.validKnock)
+		held.join(t, c, 3*strangersPerSource, "198.51.100.66", b, silence)
+		if got := hearOut(held[0]); got.after != handshakeTimeout {
+			t.Errorf("it was closed after %v, want %v", got.after, handshakeTimeout)
+		}
+		held.close()
+	})
+}
+
 // Threat N08: whoever says the least first, or says it as slowly as it may, is
 // gone within 6 seconds and has got nothing.
 func TestNobodyStaysUnproven(t *testing.T) {
@@ -239,6 +253,13 @@ func TestSourcesOfMembersAreKnown(t *testing.T) {
 		a.say(func(*wire.Record) {})
 		b.learn(a)
 		known("in its next record", own)
+		b.sources.seen("a", record)
+		a.endpoints = []netip.AddrPort{netip.MustParseAddrPort("203.0.113.99:7946")}
+		a.say(func(*wire.Record) {})
+		b.learn(a)
+		known("where it is seen now", record)
+		b.sources.seen("a", own)
+		known("when it is seen elsewhere", own)
 
 		x := c.node("x")
 		x.endpoints = a.endpoints
