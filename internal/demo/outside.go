@@ -18,7 +18,7 @@ import (
 )
 
 // knockFromOutside sends one agent what scanners and old tools send. It must
-// answer nothing, log nothing and count it all.
+// answer nothing, log none of it by itself and count it all.
 func knockFromOutside(ctx context.Context, n *narrator, c *cluster) error {
 	n.step("Packets from outside, for the gossip port of web-2. They cost counters and nothing else:")
 	target := c.nodes[1]
@@ -42,12 +42,13 @@ func knockFromOutside(ctx context.Context, n *narrator, c *cluster) error {
 	}
 	for _, line := range now[len(logged):] {
 		// On a busy machine a probe can take too long. Such lines name a
-		// member; nothing that was sent from outside does.
-		if !strings.Contains(line, "web-1") && !strings.Contains(line, "web-3") {
+		// member; nothing that was sent from outside does. The line of a minute
+		// that ends just now counts all of it together.
+		if !strings.Contains(line, "web-1") && !strings.Contains(line, "web-3") && !strings.Contains(line, "strangers turned away") {
 			return fmt.Errorf("packets from outside made web-2 log %q", line)
 		}
 	}
-	n.show("the log of web-2 has no line about any of it")
+	n.show("the log of web-2 has no line for any of it")
 	return nil
 }
 
