@@ -12,9 +12,9 @@ import (
 )
 
 // The descriptors an agent may hold, so that no number of strangers makes it run
-// out: 550 of the node, 193 of the RPC, 16 for each handler, and 32 for the rest,
+// out: 582 of the node, 193 of the RPC, 16 for each handler, and 32 for the rest,
 // which are stdin, stdout, stderr, the lock of the home, what the runtime has, and
-// files while they are read or written. That is 775, and with 8 handlers 903 of
+// files while they are read or written. That is 807, and with 8 handlers 935 of
 // the 1,024 that systems allow by default.
 const (
 	// A run has its job, the program and its script, the scratch, both ends of

@@ -45,8 +45,8 @@ const (
 // members' streams, those we open, and its three or so sockets and the poller.
 // We open streams for 16 syncs of a rotation, one catch-up, one rejoin, one
 // push/pull, and memberlist's probes over TCP, one a second for as long as one
-// takes: 32 in all, with room.
-const Descriptors = maxStrangers + maxMembers + 32 + 4
+// takes: 32 in all, with room. Carriers have a limit of their own.
+const Descriptors = maxStrangers + maxMembers + maxCarriers + 32 + 4
 
 // accept takes connections until Shutdown.
 func (t *Transport) accept() {

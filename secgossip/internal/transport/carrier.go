@@ -26,6 +26,11 @@ const (
 	// carryAgain is when a peer that could not be dialled is dialled again.
 	carryAgain = 5 * time.Second
 
+	// maxCarriers is how many carriers we open at once: one for each peer that UDP
+	// does not reach. Where it reaches nobody, a node of a larger cluster gossips
+	// with these and those who opened one to it.
+	maxCarriers = 32
+
 	// carrierIdle is how long a carrier stays that nobody uses.
 	carrierIdle = time.Minute
 )
@@ -185,9 +190,24 @@ func (t *Transport) writeCarrier(p *session) {
 
 // dialCarrier opens a carrier to a peer and reads from it as long as it lives.
 func (t *Transport) dialCarrier(p *session) (*carrierConn, error) {
+	peer := p.peer.Load()
+	if !t.carriers.Take(peer.Name) {
+		return nil, errTooManyCarriers
+	}
+	ended := func() { t.carriers.GiveBack(peer.Name) }
+	stream, err := t.openCarrier(p, peer, ended)
+	if err != nil {
+		ended()
+	}
+	return stream, err
+}
+
+var errTooManyCarriers = errors.New("too many carriers are open")
+
+// openCarrier dials a peer for a carrier. When that ends, it calls ended.
+func (t *Transport) openCarrier(p *session, peer *guard.Peer, ended func()) (*carrierConn, error) {
 	ctx, cancel := context.WithTimeout(t.ctx, carryTimeout)
 	defer cancel()
-	peer := p.peer.Load()
 	conn, _, _, err := t.dial(ctx, memberlist.Address{Name: string(peer.Name)}, wire.PurposeCarrier)
 	if err != nil {
 		return nil, err
@@ -199,6 +219,7 @@ func (t *Transport) dialCarrier(p *session) (*carrierConn, error) {
 	}
 	p.carrier.attach(stream)
 	if !t.background(func() {
+		defer ended()
 		defer t.hangUp(conn)
 		t.readCarrier(p, stream)
 	}) {

@@ -371,6 +371,25 @@ func TestCarriedPacketsAreChecked(t *testing.T) {
 	})
 }
 
+// Where UDP reaches nobody, what we open stays within what we have descriptors for.
+func TestCarriersThatWeOpenAreBounded(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a := c.node("a").start()
+		for i := range maxCarriers + 5 {
+			n := c.node(fmt.Sprint("n", i)).start().learn(a)
+			a.learn(n)
+			a.carry(a.sessions.get(n.name), wire.PacketGossip, must(wire.Gossip{Packet: ackOf(1)}.Append(nil))(t))
+		}
+		synctest.Wait()
+		if got := a.streams(); got != maxCarriers {
+			t.Errorf("%d streams are open, want %d", got, maxCarriers)
+		}
+		if got := a.Counters()["packets_dropped"]; got != 5 {
+			t.Errorf("%d packets were dropped, want those to the other 5", got)
+		}
+	})
+}
+
 // A carrier that is not used any more is closed by both.
 func TestIdleCarrierIsClosed(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster) {

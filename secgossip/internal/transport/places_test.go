@@ -176,7 +176,7 @@ func TestSilentOnesMakeRoomFirst(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster) {
 		b := c.node("b").start()
 		var held crowd
-		held.join(t, c, 1, "198.51.100.66", b, c.validKnock)
+		held.join(t, c, 1, "198.51.100.66", b, c.nodes["b"].validKnock)
 		held.join(t, c, 3*strangersPerSource, "198.51.100.66", b, silence)
 		if got := hearOut(held[0]); got.after != handshakeTimeout {
 			t.Errorf("it was closed after %v, want %v", got.after, handshakeTimeout)

@@ -78,6 +78,7 @@ type Transport struct {
 	strangers *places.Places
 	members   *places.Quota[pki.Name]
 	sources   *sources
+	carriers  *places.Quota[pki.Name] // that we opened
 
 	ctx      context.Context // ends with Shutdown
 	cancel   context.CancelFunc
@@ -106,6 +107,7 @@ func New(config Config) (*Transport, error) {
 		packetCh: make(chan *memberlist.Packet, packetQueue),
 		streamCh: make(chan net.Conn),
 		members:  places.NewQuota[pki.Name](maxMembers, streamsPerMember),
+		carriers: places.NewQuota[pki.Name](maxCarriers, 2), // one may still be closing
 		sources:  newSources(),
 		ctx:      ctx,
 		cancel:   cancel,
