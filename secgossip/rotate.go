@@ -157,7 +157,7 @@ func (n *Node) sign(s wire.Statement, action wire.Action) (*statement, error) {
 	if err != nil {
 		return nil, err
 	}
-	return verifyStatement(n.config.Trust, raw, n.config.Identity.Credential, time.Now())
+	return verifyStatement(n.config.Trust, raw, n.self.credentialNow(), time.Now())
 }
 
 // act signs a statement and applies it here first.

@@ -47,6 +47,13 @@ func (s *selfRecord) renew(credential []byte) {
 	s.credential = credential
 }
 
+// credentialNow is the one in force.
+func (s *selfRecord) credentialNow() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.credential
+}
+
 // endpoint is the preferred one.
 func (s *selfRecord) endpoint() netip.AddrPort {
 	s.mu.Lock()

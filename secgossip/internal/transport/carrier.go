@@ -191,6 +191,9 @@ func (t *Transport) writeCarrier(p *session) {
 // dialCarrier opens a carrier to a peer and reads from it as long as it lives.
 func (t *Transport) dialCarrier(p *session) (*carrierConn, error) {
 	peer := p.peer.Load()
+	if p.out.Load() {
+		return nil, errNoKeys
+	}
 	if !t.carriers.Take(peer.Name) {
 		return nil, errTooManyCarriers
 	}

@@ -19,8 +19,9 @@ type session struct {
 	path    path
 	carrier carrier
 
-	// out says that the peer's credential does not hold any more: nothing goes to
-	// it, nothing is taken from it, and its keys and windows stay as they are.
+	// out says that the peer's credential does not hold any more, or that another
+	// start of it has a session: nothing goes to it, nothing is taken from it. Its
+	// keys and windows stay as they are until they are dropped.
 	out atomic.Bool
 
 	// Under sessions.mu.

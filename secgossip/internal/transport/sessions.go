@@ -176,6 +176,8 @@ func (s *sessions) dropLocked(p *session) {
 		s.past[number] += sender.Sealed()
 	}
 	s.starts.over(p.party, highest)
+	p.out.Store(true)
+	p.carrier.close()
 	p.wipe()
 }
 
