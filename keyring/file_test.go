@@ -303,6 +303,30 @@ func TestRetiredEpochLeavesBothVersions(t *testing.T) {
 	}
 }
 
+// The same when another secret of its number takes its place.
+func TestReplacedEpochLeavesBothVersions(t *testing.T) {
+	path, l, f := newTestFile(t, 2)
+	held := f.Keyring().Primary()
+	other := newTestSecret(t, 9)
+	if err := f.Update(func(draft *Keyring) error { return draft.Replace(Epoch{Number: 2, Secret: other}) }); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := held.Secret.Derive(nil, nil, 1); !errors.Is(err, ErrDestroyed) {
+		t.Errorf("in memory: got %v, want ErrDestroyed", err)
+	}
+	for range 2 { // the file, then its previous version
+		again, err := OpenFile(path, l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := again.Keyring().Primary(); got.Number != 2 || got.Secret.Commitment() != other.Commitment() {
+			t.Errorf("%s: epoch %d with %s, want 2 with %s", path, got.Number, got.Secret, other)
+		}
+		again.Keyring().Destroy()
+		os.Remove(path)
+	}
+}
+
 // Were the file renamed first, a kill in between would leave the retired secret
 // in the previous version. Here the second rename fails.
 func TestRetiredEpochLeavesThePreviousVersionFirst(t *testing.T) {

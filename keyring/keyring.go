@@ -70,6 +70,49 @@ func New(knock *Secret) *Keyring {
 func (k *Keyring) Install(e Epoch) error {
 	k.change.Lock()
 	defer k.change.Unlock()
+	if err := k.checkNew(e); err != nil {
+		return err
+	}
+	if held, ok := k.find(e.Number); ok {
+		if held.Secret.Commitment() == e.Secret.Commitment() {
+			return fmt.Errorf("epoch %d: %w", e.Number, ErrKnown)
+		}
+		return fmt.Errorf("epoch %d: %w", e.Number, ErrConflict)
+	}
+	if len(k.epochs) == MaxEpochs {
+		return fmt.Errorf("epoch %d: %w", e.Number, ErrFull)
+	}
+	k.add(e, k.epochs)
+	return nil
+}
+
+// Replace puts an epoch in the place of the one of its number, and takes over its
+// secret. A primary stays the primary. The secret that was held is wiped as Remove
+// does it; in a File, do it in Update. When an error comes back the secret is
+// still the caller's. The errors are ErrUnknownEpoch and, but for ErrConflict and
+// ErrFull, those of Install.
+func (k *Keyring) Replace(e Epoch) error {
+	k.change.Lock()
+	defer k.change.Unlock()
+	if err := k.checkNew(e); err != nil {
+		return err
+	}
+	held, ok := k.find(e.Number)
+	switch {
+	case !ok:
+		return fmt.Errorf("epoch %d: %w", e.Number, ErrUnknownEpoch)
+	case held.Secret.Commitment() == e.Secret.Commitment():
+		return fmt.Errorf("epoch %d: %w", e.Number, ErrKnown)
+	}
+	k.add(e, slices.DeleteFunc(slices.Clone(k.epochs), func(e Epoch) bool { return e.Number == held.Number }))
+	if !k.draft {
+		held.Secret.Destroy()
+	}
+	return nil
+}
+
+// checkNew says what is wrong with an epoch that is to be added.
+func (k *Keyring) checkNew(e Epoch) error {
 	if k.closed {
 		return ErrDestroyed
 	}
@@ -82,27 +125,22 @@ func (k *Keyring) Install(e Epoch) error {
 	if err := e.Secret.use(func([]byte) error { return nil }); err != nil {
 		return fmt.Errorf("epoch %d: %w", e.Number, err)
 	}
-	if held, ok := k.find(e.Number); ok {
-		if held.Secret.Commitment() == e.Secret.Commitment() {
-			return fmt.Errorf("epoch %d: %w", e.Number, ErrKnown)
-		}
-		return fmt.Errorf("epoch %d: %w", e.Number, ErrConflict)
-	}
 	for _, other := range k.epochs { // removing either would destroy both
-		if other.Secret.Commitment() == e.Secret.Commitment() {
+		if other.Number != e.Number && other.Secret.Commitment() == e.Secret.Commitment() {
 			return fmt.Errorf("epoch %d: %w: its secret is that of epoch %d", e.Number, ErrInvalidEpoch, other.Number)
 		}
 	}
-	if len(k.epochs) == MaxEpochs {
-		return fmt.Errorf("epoch %d: %w", e.Number, ErrFull)
-	}
+	return nil
+}
+
+// add makes e one more beside others.
+func (k *Keyring) add(e Epoch, others []Epoch) {
 	e.Created = timeOf(unixOf(e.Created)) // as it will be read back
 	e.Statement = bytes.Clone(e.Statement)
 	next := k.state
-	next.epochs = append(slices.Clone(k.epochs), e)
+	next.epochs = append(slices.Clone(others), e)
 	slices.SortFunc(next.epochs, func(a, b Epoch) int { return cmp.Compare(a.Number, b.Number) })
 	k.set(next)
-	return nil
 }
 
 // Use makes epoch n the primary. The errors are ErrUnknownEpoch and

@@ -70,6 +70,9 @@ func TestRefusedChangesChangeNothing(t *testing.T) {
 		{"endless statement", func() error {
 			return k.Install(Epoch{Number: 4, Secret: newTestSecret(t, 9), Statement: make([]byte, MaxStatement+1)})
 		}, ErrSize},
+		{"replace by the same secret", func() error { return k.Replace(Epoch{Number: 2, Secret: newTestSecret(t, 2)}) }, ErrKnown},
+		{"replace by another epoch's", func() error { return k.Replace(Epoch{Number: 2, Secret: newTestSecret(t, 1)}) }, ErrInvalidEpoch},
+		{"replace unknown", func() error { return k.Replace(Epoch{Number: 4, Secret: newTestSecret(t, 9)}) }, ErrUnknownEpoch},
 		{"use unknown", func() error { return k.Use(4) }, ErrUnknownEpoch},
 		{"use 0", func() error { return k.Use(0) }, ErrUnknownEpoch},
 		{"remove unknown", func() error { return k.Remove(4) }, ErrUnknownEpoch},
@@ -94,6 +97,23 @@ func TestRefusedChangesChangeNothing(t *testing.T) {
 	}
 	if _, ok := k.Get(5); ok {
 		t.Error("the fifth epoch is held")
+	}
+}
+
+// Of two epochs of one number the other takes the place: the number stays what it
+// was, the secret that was held is gone.
+func TestReplacedEpochIsWipedAndStaysThePrimary(t *testing.T) {
+	k := newTestKeyring(t, 2)
+	held := k.Primary()
+	other := newTestSecret(t, 9)
+	if err := k.Replace(Epoch{Number: 2, Secret: other}); err != nil {
+		t.Fatal(err)
+	}
+	if got := k.Primary(); numbers(k) != "1 2*" || got.Secret != other {
+		t.Errorf("the keyring became %q with %v, want %q with the other secret", numbers(k), got.Secret, "1 2*")
+	}
+	if _, err := held.Secret.Derive(nil, nil, 32); !errors.Is(err, ErrDestroyed) {
+		t.Errorf("the secret that was held: got %v, want ErrDestroyed", err)
 	}
 }
 

@@ -197,23 +197,30 @@ func (l *ledger) applyLocked(s *statement) (bool, error) {
 	return false, fmt.Errorf("unknown action %d", s.Action)
 }
 
+// maxFork is how long parts of a cluster may have gone on by themselves, each
+// with keepers of its own, and still become one again by what they made.
+const maxFork = 24 * time.Hour
+
 func (l *ledger) announceLocked(s *statement) (bool, error) {
-	if epoch, held := l.file.Keyring().Get(s.Number); held {
-		if epoch.Secret.Commitment() != s.Commitment {
-			return false, keyring.ErrConflict
-		}
-		return false, nil
-	}
+	epoch, held := l.file.Keyring().Get(s.Number)
 	primary := l.file.Keyring().Primary()
-	if s.Number <= primary.Number {
+	switch {
+	case held && epoch.Secret.Commitment() == s.Commitment:
+		return false, nil
+	case held && !precedes(s.raw, l.pairsLocked(s.Number)):
+		return false, nil // two keepers took one number, and ours is the one
+	case s.Number < primary.Number || s.Number == primary.Number && !held:
 		return false, nil // older than what we seal with: nobody needs it
 	}
 	// A keeper's credential is judged at the time its statement names. That
-	// must not lie before what we have, or an expired keeper signs for ever.
-	if s.Issued.Before(primary.Created.Add(-pki.Tolerance)) {
+	// must not lie far before what we have, or an expired keeper signs for ever.
+	if s.Issued.Before(primary.Created.Add(-maxFork)) {
 		return false, errors.New("epoch statement older than the epoch in use")
 	}
-	if l.pending[s.Number] != nil || !l.roomLocked(s.Number) {
+	if p := l.pending[s.Number]; p != nil && (p.commitment == s.Commitment || !precedes(s.raw, p.statements)) {
+		return false, nil
+	}
+	if l.pending[s.Number] == nil && !l.roomLocked(s.Number) {
 		return false, nil
 	}
 	l.pending[s.Number] = &announced{
@@ -222,6 +229,17 @@ func (l *ledger) announceLocked(s *statement) (bool, error) {
 		statements: [][]byte{s.raw, s.credential},
 	}
 	return true, nil
+}
+
+// precedes says which of two epochs of one number the cluster takes: the one whose
+// install statement has the lower SHA-256. Whoever heard of them in whatever order
+// comes to the same.
+func precedes(install []byte, pairs [][]byte) bool {
+	if len(pairs) == 0 {
+		return false
+	}
+	one, other := sha256.Sum256(install), sha256.Sum256(pairs[0])
+	return bytes.Compare(one[:], other[:]) < 0
 }
 
 // roomLocked makes room for one more announced epoch: the lowest one goes, whose
@@ -282,8 +300,10 @@ func switchTo(k *keyring.Keyring, number uint64) error {
 
 // settleLocked forgets announced epochs that a later one has overtaken.
 func (l *ledger) settleLocked() {
-	primary := l.file.Keyring().Primary().Number
-	maps.DeleteFunc(l.pending, func(number uint64, _ *announced) bool { return number <= primary })
+	primary := l.file.Keyring().Primary()
+	maps.DeleteFunc(l.pending, func(number uint64, p *announced) bool {
+		return number < primary.Number || number == primary.Number && p.commitment == primary.Secret.Commitment()
+	})
 }
 
 func (l *ledger) removeLocked(s *statement) (bool, error) {
@@ -341,7 +361,8 @@ func (l *ledger) Install(asked wire.SecretRequest, raw []byte) error {
 }
 
 // install reports whether the keyring took the secret over. An epoch that is
-// held by now, or that a later one has overtaken, is no error and not taken.
+// held by now, or that a later one has overtaken, is no error and not taken. Of two
+// epochs of one number the one announced takes the other's place.
 func (l *ledger) install(number uint64, secret *keyring.Secret) (taken bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -361,10 +382,14 @@ func (l *ledger) install(number uint64, secret *keyring.Secret) (taken bool, err
 	}
 	// One step on disk: a node that is killed holds all of it or nothing.
 	err = l.file.Update(func(k *keyring.Keyring) error {
-		if err := k.Install(keyring.Epoch{Number: number, Created: p.issued, Statement: body, Secret: secret}); err != nil {
+		add := k.Install
+		if _, held := k.Get(number); held {
+			add = k.Replace
+		}
+		if err := add(keyring.Epoch{Number: number, Created: p.issued, Statement: body, Secret: secret}); err != nil {
 			return err
 		}
-		if p.use {
+		if p.use && number > k.Primary().Number {
 			return switchTo(k, number)
 		}
 		return nil

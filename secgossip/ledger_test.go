@@ -164,14 +164,14 @@ func TestStatementsMeanTheirOwnEpochOnly(t *testing.T) {
 func TestStatementFromBeforeTheEpochInUseIsRefused(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.host("a"), c.host("b")
-		time.Sleep(time.Hour)
+		time.Sleep(2 * maxFork)
 		b.start()
 		two := c.announce(a, 2, time.Now())
 		learn(b, two.install, two.use)
 		if err := b.install(two); err != nil {
 			t.Fatal(err)
 		}
-		if wanted := learn(b, c.announce(a, 3, time.Now().Add(-30*time.Minute)).install); len(wanted) > 0 {
+		if wanted := learn(b, c.announce(a, 3, time.Now().Add(-maxFork-time.Minute)).install); len(wanted) > 0 {
 			t.Errorf("b wants %v", wanted)
 		}
 		if wanted := learn(b, c.announce(a, 3, time.Now()).install); len(wanted) != 1 {

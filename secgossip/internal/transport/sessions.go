@@ -104,8 +104,8 @@ func (s *sessions) setPeer(peer *guard.Peer) {
 func (s *sessions) setEpochs(primary uint64, held map[uint64]seal.EpochSecret) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for number := range s.epochs {
-		if _, kept := held[number]; kept {
+	for number, secret := range s.epochs {
+		if held[number] == secret { // of two epochs of one number, the other may have come
 			continue
 		}
 		s.inbox.RemoveEpoch(number)
