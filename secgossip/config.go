@@ -54,6 +54,10 @@ type Config struct {
 	Profile   Profile
 	StateDir  string // journal and node records; empty: memory only
 
+	// RotateEvery is how long an epoch is used before a keeper makes the next:
+	// MinRotateEvery at least, DefaultRotateEvery if zero. It cannot be switched off.
+	RotateEvery time.Duration
+
 	// Strangers returns what strangers moved at other listeners of the agent, by
 	// reason: the node puts it into its one line a minute. Nil is allowed.
 	Strangers func() map[string]uint64
@@ -106,6 +110,12 @@ func (p Profile) memberlist() *memberlist.Config {
 	return c
 }
 
+// How long an epoch is used.
+const (
+	DefaultRotateEvery = time.Hour
+	MinRotateEvery     = time.Minute
+)
+
 // Observer is told what happens, in order, from a single goroutine. Its methods
 // must not block for long: events wait in a bounded queue meanwhile.
 type Observer interface {
@@ -151,6 +161,9 @@ func (c *Config) check() error {
 	}
 	if err := CheckTags(c.Tags); err != nil {
 		problems = append(problems, err)
+	}
+	if c.RotateEvery != 0 && c.RotateEvery < MinRotateEvery {
+		problems = append(problems, fmt.Errorf("epochs of %v: %v is the shortest", c.RotateEvery, MinRotateEvery))
 	}
 	if c.Profile != "" {
 		if _, err := ParseProfile(string(c.Profile)); err != nil {

@@ -250,7 +250,7 @@ func TestStatementsOfOthersThanKeepersAreIgnored(t *testing.T) {
 func TestSecretThatWasNotCommittedToIsNotInstalled(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _ := c.three()
-		_, install, err := a.node.beginEpoch()
+		_, install, err := a.node.beginEpoch("operator")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,8 +1,10 @@
 package secgossip
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
+	"time"
 )
 
 // Info returns the node's own figures in sections, in the manner of Serf. It
@@ -48,6 +50,8 @@ func (n *Node) Info() map[string]map[string]string {
 		"keys": {
 			"primary": strconv.FormatUint(primary, 10),
 			"highest": strconv.FormatUint(highest, 10),
+			"age":     time.Since(n.config.Keyring.Keyring().Primary().Created).Round(time.Second).String(),
+			"keeper":  cmp.Or(n.actingKeeper(), "none"),
 		},
 	}
 }

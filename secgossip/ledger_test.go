@@ -123,7 +123,7 @@ func TestRotationGoesOnWithAnEpochLeftUnused(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _ := c.three()
 		for range 2 * keyring.MaxEpochs { // a keeper that is killed again and again
-			if _, _, err := a.node.beginEpoch(); err != nil {
+			if _, _, err := a.node.beginEpoch("operator"); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -89,6 +89,9 @@ func New(config Config) (*Node, error) {
 	if config.Network == nil {
 		config.Network = transport.Host{}
 	}
+	if config.RotateEvery == 0 {
+		config.RotateEvery = DefaultRotateEvery
+	}
 	if config.addresses == nil {
 		config.addresses = interfaceAddrs
 	}
@@ -182,6 +185,7 @@ func (n *Node) start() error {
 	n.running.Go(n.gossipLoop)
 	n.running.Go(n.reconnectLoop)
 	n.running.Go(n.endpointLoop)
+	n.running.Go(n.keepLoop)
 	return nil
 }
 

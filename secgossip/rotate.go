@@ -65,6 +65,11 @@ const rotateDeadline = 20 * time.Second
 // sends is lost. Errors: ErrNotKeeper, ErrRotating, or that of our
 // own keyring; the rotation may then be started again.
 func (n *Node) Rotate(ctx context.Context, report func(Progress)) (Rotation, error) {
+	return n.rotate(ctx, "operator", report)
+}
+
+// rotate is Rotate, for a reason that the statement gives.
+func (n *Node) rotate(ctx context.Context, reason string, report func(Progress)) (Rotation, error) {
 	if err := n.needKeeper(); err != nil {
 		return Rotation{}, err
 	}
@@ -74,13 +79,8 @@ func (n *Node) Rotate(ctx context.Context, report func(Progress)) (Rotation, err
 	defer n.rotating.Unlock()
 
 	old := n.config.Keyring.Keyring().Primary()
-	retire := wire.Statement{
-		Number:     old.Number,
-		Previous:   n.ledger.previousDigest(old.Number),
-		Commitment: old.Secret.Commitment(),
-		Reason:     "rotated",
-	}
-	begin, install, err := n.beginEpoch()
+	retire := n.retirement(old)
+	begin, install, err := n.beginEpoch(reason)
 	if err != nil {
 		return Rotation{}, err
 	}
@@ -110,6 +110,16 @@ func (n *Node) Rotate(ctx context.Context, report func(Progress)) (Rotation, err
 	return rotation, nil
 }
 
+// retirement is what is said to remove an epoch.
+func (n *Node) retirement(old keyring.Epoch) wire.Statement {
+	return wire.Statement{
+		Number:     old.Number,
+		Previous:   n.ledger.previousDigest(old.Number),
+		Commitment: old.Secret.Commitment(),
+		Reason:     "rotated",
+	}
+}
+
 // without names the members that are not in reached and did not leave.
 func (n *Node) without(reached map[pki.Name]bool) []string {
 	var names []string
@@ -124,7 +134,7 @@ func (n *Node) without(reached map[pki.Name]bool) []string {
 // beginEpoch makes a new epoch and installs it here, or goes on with one that an
 // earlier rotation left unused. It returns what is to be said about it from then
 // on, and the statement that installs it.
-func (n *Node) beginEpoch() (wire.Statement, *statement, error) {
+func (n *Node) beginEpoch(reason string) (wire.Statement, *statement, error) {
 	if install, ok := n.ledger.begun(time.Now()); ok {
 		return install.Statement, install, nil
 	}
@@ -137,7 +147,7 @@ func (n *Node) beginEpoch() (wire.Statement, *statement, error) {
 		Number:     n.ledger.next(),
 		Previous:   n.ledger.installDigest(highest),
 		Commitment: secret.Commitment(),
-		Reason:     "operator",
+		Reason:     reason,
 	}
 	install, err := n.sign(said, wire.ActionInstall)
 	if err == nil {
@@ -270,16 +280,21 @@ func (n *Node) isKeeper() bool {
 	return p != nil && p.Credential.HasRole(pki.RoleKeeper)
 }
 
-// keepers names the live keepers.
+// keepers names the live keepers, for an operator.
 func (n *Node) keepers() []string {
+	if names := n.liveKeepers(); len(names) > 0 {
+		return names
+	}
+	return []string{"not in sight"}
+}
+
+// liveKeepers names the live keepers other than us.
+func (n *Node) liveKeepers() []string {
 	var names []string
 	for _, p := range n.livePeers() {
 		if p.Credential.HasRole(pki.RoleKeeper) {
 			names = append(names, string(p.Name))
 		}
-	}
-	if len(names) == 0 {
-		return []string{"not in sight"}
 	}
 	return names
 }

@@ -56,6 +56,7 @@ once, and the others will call the node failed until it is back.`,
 	f.StringArrayVar(&flags.EventHandlers, "event-handler", nil, "[FILTER[,FILTER...]=]PROGRAM to run on events; repeat for more")
 	f.StringArrayVar(&flags.HandlerWritable, "handler-writable", nil, "`PATH` that handlers may write to; repeat for more")
 	f.StringVar(&flags.HandlerUser, "handler-user", "", "user that runs handlers when the agent is root (default "+agent.DefaultHandlerUser+")")
+	f.StringVar(&flags.RotateEvery, "rotate-every", "", "how long an epoch is used before a keeper makes the next (default "+defaults.RotateEvery+")")
 	f.StringVar(&flags.HandlerTimeout, "handler-timeout", "", "how long a handler may run (default "+defaults.HandlerTimeout+")")
 	f.StringVar(&flags.HandlerSandbox, "handler-sandbox", "", "strict, or reduced: run handlers where the kernel cannot confine them fully (default "+defaults.HandlerSandbox+")")
 	f.StringArrayVar(&tags, "tag", nil, "`NAME=VALUE` this node tells the cluster; repeat for more")

@@ -134,6 +134,8 @@ func (a *Agent) start(at home.Home) error {
 		Tags:      a.settings.Tags,
 		Profile:   a.plan.profile,
 		StateDir:  at.State(),
+
+		RotateEvery: a.plan.rotate,
 		Strangers: func() map[string]uint64 {
 			return map[string]uint64{"rpc_strangers_dropped": a.rpc.Counters()["strangers_dropped"]}
 		},

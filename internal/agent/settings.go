@@ -30,6 +30,7 @@ type Settings struct {
 	EventHandlers   []string          `yaml:"event-handler"`
 	HandlerWritable []string          `yaml:"handler-writable"`
 	HandlerUser     string            `yaml:"handler-user"`
+	RotateEvery     string            `yaml:"rotate-every"`
 	HandlerTimeout  string            `yaml:"handler-timeout"`
 	HandlerSandbox  string            `yaml:"handler-sandbox"`
 }
@@ -43,6 +44,7 @@ func DefaultSettings() Settings {
 		RPCAddr:        "127.0.0.1:7373",
 		Profile:        string(secgossip.ProfileLAN),
 		LogLevel:       "info",
+		RotateEvery:    "1h",
 		HandlerTimeout: "30s",
 		HandlerSandbox: string(handler.Strict),
 	}
@@ -61,6 +63,7 @@ func (s Settings) Merge(over Settings) Settings {
 	replace(&s.Profile, over.Profile)
 	replace(&s.LogLevel, over.LogLevel)
 	replace(&s.HandlerUser, over.HandlerUser)
+	replace(&s.RotateEvery, over.RotateEvery)
 	replace(&s.HandlerTimeout, over.HandlerTimeout)
 	replace(&s.HandlerSandbox, over.HandlerSandbox)
 	s.Advertise = slices.Concat(s.Advertise, over.Advertise)
@@ -85,6 +88,7 @@ type plan struct {
 	profile   secgossip.Profile
 	level     slog.Level
 	handlers  []handler.Spec
+	rotate    time.Duration
 	timeout   time.Duration
 }
 
@@ -123,6 +127,8 @@ func (s Settings) check() (plan, error) {
 		note("event-handler", err)
 		p.handlers = append(p.handlers, spec)
 	}
+	p.rotate, err = parseRotateEvery(s.RotateEvery)
+	note("rotate-every", err)
 	p.timeout, err = parseTimeout(s.HandlerTimeout)
 	note("handler-timeout", err)
 	if s.HandlerSandbox != string(handler.Strict) && s.HandlerSandbox != string(handler.Reduced) {
@@ -145,6 +151,22 @@ func parseLevel(s string) (slog.Level, error) {
 	}
 	return level, nil
 }
+
+// parseRotateEvery reads how long an epoch is used. There is no word for never.
+func parseRotateEvery(s string) (time.Duration, error) {
+	every, err := time.ParseDuration(s)
+	if err != nil {
+		return 0, fmt.Errorf("%q: want a time with its unit, such as 1h or 15m; it cannot be switched off", s)
+	}
+	if every < secgossip.MinRotateEvery || every > maxRotateEvery {
+		return 0, fmt.Errorf("%q: from %v to %v", s, secgossip.MinRotateEvery, maxRotateEvery)
+	}
+	return every, nil
+}
+
+// maxRotateEvery is a week: what was recorded can be read as long as its epoch is
+// held anywhere, and a year's epoch would be as good as none.
+const maxRotateEvery = 7 * 24 * time.Hour
 
 // parseTimeout reads how long a handler may run. Less than a second is a slip of
 // the unit; more than an hour would hold the handler's queue for good.

@@ -40,7 +40,7 @@ func TestSettingsOnTopReplaceValuesAndAddToLists(t *testing.T) {
 	}
 	want := Settings{
 		Bind: "127.0.0.1", RPCAddr: "127.0.0.1:7373", Profile: "wan", LogLevel: "info",
-		HandlerUser: "deploy", HandlerTimeout: "30s", HandlerSandbox: "strict",
+		HandlerUser: "deploy", RotateEvery: "1h", HandlerTimeout: "30s", HandlerSandbox: "strict",
 		Advertise: []string{"192.0.2.1"}, Join: []string{"a", "b"}, RetryJoin: []string{"c"},
 		EventHandlers: []string{"one", "two"}, HandlerWritable: []string{"w"},
 		Tags: map[string]string{"role": "web", "zone": "2", "rack": "3"},
@@ -139,7 +139,8 @@ func TestEverySettingCanBeSaidInAFile(t *testing.T) {
 		Bind: "127.0.0.1:1", Advertise: []string{"192.0.2.1", "2001:db8::1"}, RPCAddr: "127.0.0.1:2",
 		Join: []string{"a"}, RetryJoin: []string{"b", "c"}, Tags: map[string]string{"role": "web", "n": "1"},
 		Profile: "wan", LogLevel: "debug", EventHandlers: []string{"user:deploy=/bin/true"},
-		HandlerWritable: []string{"/tmp"}, HandlerUser: "65534", HandlerTimeout: "1m", HandlerSandbox: "reduced",
+		HandlerWritable: []string{"/tmp"}, HandlerUser: "65534", RotateEvery: "15m", HandlerTimeout: "1m",
+		HandlerSandbox: "reduced",
 	}
 	got, err := parseSettings([]byte(`
 bind: 127.0.0.1:1
@@ -154,6 +155,7 @@ event-handler:
   - user:deploy=/bin/true
 handler-writable: [/tmp]
 handler-user: 65534
+rotate-every: 15m
 handler-timeout: 1m
 handler-sandbox: reduced
 `))
@@ -169,7 +171,8 @@ func TestEveryProblemOfTheSettingsIsReportedAtOnce(t *testing.T) {
 	err := Settings{
 		Bind: "host", Advertise: []string{"0.0.0.0", "192.0.2.1", "224.0.0.1:1", "::"}, RPCAddr: "127.0.0.1:65536",
 		Tags: map[string]string{"": "x", "bell": "\a"}, Profile: "fast", LogLevel: "INFO",
-		EventHandlers: []string{"", "nothing=x", "user=/bin/true"}, HandlerTimeout: "999ms", HandlerSandbox: "off",
+		EventHandlers: []string{"", "nothing=x", "user=/bin/true"}, RotateEvery: "off", HandlerTimeout: "999ms",
+		HandlerSandbox: "off",
 	}.Check()
 	if err == nil {
 		t.Fatal("got no error")
@@ -179,14 +182,14 @@ func TestEveryProblemOfTheSettingsIsReportedAtOnce(t *testing.T) {
 		`advertise: "0.0.0.0": others cannot reach it`, `advertise: "224.0.0.1:1": others`, `advertise: "::": others`,
 		`tag name ""`, `tag "bell": not printable`, `profile "fast"`, `log-level: "INFO"`,
 		`event-handler: handler ""`, `event-handler: handler "nothing=x"`,
-		`handler-timeout: "999ms": from 1s to 1h`, `handler-sandbox: "off"`,
+		`rotate-every: "off": want a time`, `handler-timeout: "999ms": from 1s to 1h`, `handler-sandbox: "off"`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("got\n%v\nwant it to hold %s", err, want)
 		}
 	}
-	if lines := strings.Split(err.Error(), "\n"); len(lines) != 13 {
-		t.Errorf("got %d problems, want 13:\n%v", len(lines), err)
+	if lines := strings.Split(err.Error(), "\n"); len(lines) != 14 {
+		t.Errorf("got %d problems, want 14:\n%v", len(lines), err)
 	}
 }
 

@@ -1,0 +1,145 @@
+package secgossip
+
+import (
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/secgossip/secgossip/keyring"
+	"github.com/secgossip/secgossip/secgossip/internal/transport"
+	"github.com/secgossip/secgossip/secgossip/internal/wire"
+)
+
+// Epochs are rotated by themselves. Of the keepers that are alive the one with the
+// lowest name acts: it begins an epoch when the one in use has had its time, and it
+// finishes what another has begun and could not finish. If two act at once, because
+// neither sees the other, the ledger brings the cluster to one epoch again.
+
+const (
+	// keepEvery is how often a keeper looks whether something is to be done.
+	keepEvery = 5 * time.Second
+
+	// unfinished is how old a rotation is that nobody is busy with any more: two
+	// steps of it have had all their time.
+	unfinished = 2 * rotateDeadline
+
+	// finishEvery is how often the members that lack an epoch are asked again.
+	finishEvery = 30 * time.Second
+
+	// warnEvery is how often it is said that nobody can rotate.
+	warnEvery = time.Hour
+)
+
+// keepLoop does a keeper's work until the node closes or leaves.
+func (n *Node) keepLoop() {
+	ticker := time.NewTicker(keepEvery)
+	defer ticker.Stop()
+	var asked, warned time.Time
+	for {
+		select {
+		case <-n.ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if n.leaving.Load() {
+			return
+		}
+		now := time.Now()
+		acting := n.actingKeeper()
+		switch {
+		case acting == "":
+			if n.overdue(now, n.config.RotateEvery) && now.Sub(warned) >= warnEvery {
+				warned = now
+				n.logger.Warn("no keeper is alive: the epoch in use is not replaced until one is",
+					slog.Uint64("epoch", n.config.Keyring.Keyring().Primary().Number))
+			}
+		case acting != string(n.config.Identity.Name):
+		case n.due(now) != "":
+			n.rotateAlone(n.due(now))
+		case now.Sub(asked) >= finishEvery:
+			asked = now
+			n.finish(now)
+		}
+	}
+}
+
+// actingKeeper names the keeper that acts: of those alive, this node included, the
+// one with the lowest name. It is empty when none is alive.
+func (n *Node) actingKeeper() string {
+	names := n.liveKeepers()
+	if n.isKeeper() {
+		names = append(names, string(n.config.Identity.Name))
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return slices.Min(names)
+}
+
+// due says why a rotation is due, or nothing.
+func (n *Node) due(now time.Time) string {
+	highest, primary := n.ledger.State()
+	switch {
+	case highest > primary:
+		epoch, held := n.config.Keyring.Keyring().Get(highest)
+		if held && now.Sub(epoch.Created) >= unfinished {
+			return "resumed"
+		}
+		return "" // somebody is at it
+	case n.overdue(now, n.config.RotateEvery):
+		return "age"
+	}
+	return ""
+}
+
+// overdue reports whether the epoch in use is so old.
+func (n *Node) overdue(now time.Time, age time.Duration) bool {
+	return now.Sub(n.config.Keyring.Keyring().Primary().Created) >= age
+}
+
+// rotateAlone rotates without an operator, and says so.
+func (n *Node) rotateAlone(reason string) {
+	begin := time.Now()
+	rotation, err := n.rotate(n.ctx, reason, func(Progress) {})
+	switch {
+	case n.ctx.Err() != nil:
+	case err != nil:
+		n.logger.Error("rotation failed; it is tried again", slog.String("reason", reason), slog.Any("error", err))
+	case len(rotation.Missing) > 0:
+		n.logger.Warn("epoch rotated, and some members do not use it yet", slog.Uint64("epoch", rotation.Epoch),
+			slog.String("reason", reason), slog.String("waiting", strings.Join(rotation.Missing, ",")))
+	default:
+		n.logger.Info("epoch rotated", slog.Uint64("epoch", rotation.Epoch), slog.String("reason", reason),
+			slog.Duration("duration", time.Since(begin)))
+	}
+}
+
+// finish removes epochs that a rotation left because a live member lacked the one
+// in use, as soon as none does.
+func (n *Node) finish(now time.Time) {
+	ring := n.config.Keyring.Keyring()
+	primary := ring.Primary()
+	older := slices.DeleteFunc(ring.List(), func(e keyring.EpochInfo) bool { return e.Number >= primary.Number })
+	if len(older) == 0 || now.Sub(primary.Created) < unfinished || !n.rotating.TryLock() {
+		return
+	}
+	defer n.rotating.Unlock()
+	uses := func(s transport.State) bool { return s.Primary >= primary.Number }
+	if using := n.syncAll(n.ctx, n.livePeers(), uses); len(using) < len(n.livePeers()) {
+		return
+	}
+	for _, info := range older {
+		epoch, held := ring.Get(info.Number)
+		if !held {
+			continue
+		}
+		remove, err := n.act(n.retirement(epoch), wire.ActionRemove)
+		if err != nil {
+			n.logger.Error("epoch not removed", slog.Uint64("epoch", info.Number), slog.Any("error", err))
+			return
+		}
+		n.passOn([][]byte{remove.raw, remove.credential})
+		n.logger.Info("epoch removed", slog.Uint64("epoch", info.Number))
+	}
+}
