@@ -27,6 +27,8 @@
 // the door's counter in 8 bytes, big endian. The door block, encrypted, is the
 // associated data.
 //
+// Protocol 4.4; the argument that no two of these are the same is Protocol 10.
+//
 // Use: one Sender for each peer and epoch, one Inbox for the node, in it one
 // Receiver for each peer and epoch. The boot nonces are those of the newest
 // record of either side; a new one means new Senders and Receivers. The record's

@@ -60,7 +60,7 @@ func NewInbox[P any](cluster [32]byte, self Party) *Inbox[P] {
 //
 // What a stranger sends costs a comparison when its length is wrong and one AES
 // block per epoch otherwise, no lock and no allocation. Nothing is allocated
-// for any drop.
+// for any drop. Protocol 4.6.
 func (in *Inbox[P]) Open(datagram, dst []byte) (opened Opened[P], drop Drop) {
 	if len(datagram) < wire.MinDatagram || len(datagram) > wire.MaxDatagram || len(datagram)%wire.DatagramStep != 0 {
 		return opened, DropSize

@@ -27,7 +27,7 @@ var (
 // it as long as the epoch is held, also while the peer is away, and make another
 // only for another boot nonce or epoch. An Inbox that refuses an epoch with
 // ErrEpochSpent says that no Sender may be made for it either. Across restarts
-// our own boot nonce sees to it.
+// our own boot nonce sees to it. Protocol 4.5 and 4.8.
 type Sender struct {
 	door cipher.Block
 	hint [wire.HintSize]byte

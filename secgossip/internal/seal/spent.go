@@ -8,7 +8,8 @@ import "github.com/secgossip/secgossip/secgossip/internal/wire"
 // once more.
 //
 // Numbers alone do not do: when two keepers start an epoch of one number at
-// once, the loser's is removed and the winner's added. The zero value is ready.
+// once, the loser's is removed and the winner's added. Protocol 4.9. The zero value
+// is ready.
 type spentEpochs struct {
 	list  []spentEpoch // in the order of removal
 	floor uint64       // the highest number that is no longer in the list

@@ -16,6 +16,7 @@ const (
 //
 // Checking and marking are apart because a counter may be marked only once its
 // datagram was opened: otherwise forgeries could use up counters to come.
+// Protocol 4.7.
 type window struct {
 	next uint64 // newest counter seen, plus one
 	bits [windowWords]uint64

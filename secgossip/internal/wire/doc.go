@@ -1,6 +1,6 @@
 // Package wire turns bytes into messages and messages into bytes. It decides
 // nothing: no clock, no socket, no key of its own. Every limit is in limits.go
-// with its reason.
+// with its reason. The specification is docs/protocol.md; what follows is a map.
 //
 // # Datagrams
 //

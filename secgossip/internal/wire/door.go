@@ -2,7 +2,7 @@ package wire
 
 import "encoding/binary"
 
-// PacketType says what the payload of a datagram is.
+// PacketType says what the payload of a datagram is. Protocol 5.
 type PacketType uint8
 
 // The packet types.
@@ -20,7 +20,7 @@ const (
 func (t PacketType) Known() bool { return t >= PacketGossip && t <= PacketPathResponse }
 
 // A Door is the first block of a datagram, decrypted: what a receiver must know
-// before it can open the rest.
+// before it can open the rest. Protocol 4.2.
 type Door struct {
 	Type    PacketType
 	Hint    [HintSize]byte // which traffic key sealed the rest

@@ -40,6 +40,7 @@ func (a Action) String() string {
 // A Statement is what a keeper says about an epoch. All statements about one
 // epoch repeat its number, its predecessor and its commitment, so that each says
 // by itself which epoch it means, even when two keepers took the same number.
+// Protocol 3.6.
 type Statement struct {
 	Action     Action
 	Number     uint64   // 1 is the cluster's first

@@ -6,7 +6,7 @@ import (
 )
 
 // Gossip is the payload of a PacketGossip: one memberlist packet, and beside it
-// the signed records that prove what it says about members.
+// the signed records that prove what it says about members. Protocol 5.1.
 type Gossip struct {
 	Evidence [][]byte // at most MaxPacketItems, each at most MaxRecord bytes
 	Packet   []byte   // what memberlist wrote; never empty

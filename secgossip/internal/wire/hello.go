@@ -18,12 +18,12 @@ const (
 )
 
 // A Hello is the first frame of either side of a stream: who speaks, and what it
-// knows, so that the other sends only what is missing.
+// knows, so that the other sends only what is missing. Protocol 7.4.
 type Hello struct {
 	Purpose Purpose
 	Record  []byte   // the speaker's signed node record
-	Roster  [32]byte // digest of the roster it has
-	Highest uint64   // highest epoch whose install statement it has; 0 for none
+	Roster  [32]byte // digest of the records and issuers it has
+	Highest uint64   // the highest epoch it holds; 0 for none
 	Primary uint64   // the epoch it seals with; 0 for none
 }
 

@@ -14,7 +14,7 @@ const knockLabel = "secgossip/1 knock"
 // A Knock is what a dialler sends first: proof that it belongs to the cluster,
 // cheap to check, fresh, and for one listener. It is comparable, so that a
 // listener can remember the ones it has seen; without that memory it could be
-// sent again.
+// sent again. Protocol 7.1.
 type Knock struct {
 	Millis uint64  // milliseconds since 1970
 	Random [8]byte // tells two knocks of one millisecond apart

@@ -3,6 +3,7 @@ package wire
 import "time"
 
 // The shape of a datagram. Both ends must agree on these: they are the protocol.
+// Protocol 8.1.
 const (
 	// MaxDatagram is the largest datagram in bytes. Every IPv6 path carries
 	// packets of 1,280 bytes whole (RFC 8200, section 5). Less 40 for the IPv6

@@ -6,7 +6,7 @@ import (
 )
 
 // A Challenge asks whether datagrams of full length reach the other side. It is
-// as long as a payload can be, so that an answer speaks for all of them.
+// as long as a payload can be, so that an answer speaks for all of them. Protocol 6.
 type Challenge struct {
 	Token [8]byte // chosen by the asker, who takes no other answer
 	Try   uint8   // how many challenges before this one went unanswered
@@ -49,6 +49,7 @@ func ParseResponse(payload []byte) (token [8]byte, err error) {
 
 // A Carried packet is one that goes by stream, because UDP to its receiver is
 // blocked: what a datagram would say, without door and padding. TLS seals it.
+// Protocol 7.7.
 type Carried struct {
 	Type    PacketType
 	Payload []byte

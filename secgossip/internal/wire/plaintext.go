@@ -17,6 +17,7 @@ func DatagramSize(n int) int {
 
 // AppendPlaintext appends what is sealed into a datagram: the payload between
 // its length and zeros up to the next step. The only error is ErrTooLarge.
+// Protocol 4.3.
 func AppendPlaintext(dst, payload []byte) ([]byte, error) {
 	if len(payload) > MaxPayload {
 		return dst, ErrTooLarge

@@ -18,7 +18,7 @@ import (
 const recordLabel = "secgossip/1 node record"
 
 // A Record is what a node says about itself: who it is, where it is, and which
-// of its lives this is.
+// of its lives this is. Protocol 3.5.
 type Record struct {
 	Name       string
 	Sequence   uint64 // milliseconds since 1970, growing with every record of this node

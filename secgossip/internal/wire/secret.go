@@ -7,7 +7,7 @@ import (
 )
 
 // A SecretRequest asks for the secret of one epoch. It names the commitment too:
-// two keepers may have taken the same number.
+// two keepers may have taken the same number. Protocol 7.5.
 type SecretRequest struct {
 	Number     uint64
 	Commitment [32]byte

@@ -8,7 +8,7 @@ import (
 	"slices"
 )
 
-// FrameType says what the body of a frame is.
+// FrameType says what the body of a frame is. Protocol 7.3.
 type FrameType uint8
 
 // The frame types.
