@@ -28,8 +28,10 @@ func testKey(seed byte) ed25519.PrivateKey {
 
 func public(key ed25519.PrivateKey) ed25519.PublicKey { return key.Public().(ed25519.PublicKey) }
 
+var testKnockSecret = []byte("the knock secret of these tests.")
+
 func testMAC(data []byte) [32]byte {
-	h := hmac.New(sha256.New, []byte("the knock key of the tests"))
+	h := hmac.New(sha256.New, testKnockSecret)
 	h.Write(data)
 	return [32]byte(h.Sum(nil))
 }
@@ -221,6 +223,12 @@ func codecs() []codec {
 		}, again: func(raw []byte) ([]byte, error) {
 			q, err := ParseSecretRequest(raw)
 			return q.Append(nil), err
+		}},
+		{name: "ack", example: func(testing.TB) []byte {
+			return Ack{Highest: 7, Primary: 6}.Append(nil)
+		}, again: func(raw []byte) ([]byte, error) {
+			a, err := ParseAck(raw)
+			return a.Append(nil), err
 		}},
 		{name: "refusal", open: true, example: func(t testing.TB) []byte {
 			return must(t)(Refusal{Code: RefusedUnknown, Text: "no epoch 9 here"}.Append(nil))
