@@ -33,7 +33,8 @@ type Inbox[P any] struct {
 	self    Party
 
 	epochs  atomic.Pointer[[]*heldEpoch[P]] // newest first; never changed, only replaced
-	scratch sync.Pool                       // of *scratch
+	spare   atomic.Pointer[scratch]         // for one reader: a third cheaper to take than from a pool
+	scratch sync.Pool                       // of *scratch, for whoever finds none
 
 	mu    sync.Mutex // for changes; Open does not take it
 	spent spentEpochs
@@ -65,13 +66,28 @@ func (in *Inbox[P]) Open(datagram, dst []byte) (opened Opened[P], drop Drop) {
 	if len(datagram) < wire.MinDatagram || len(datagram) > wire.MaxDatagram || len(datagram)%wire.DatagramStep != 0 {
 		return opened, DropSize
 	}
-	scratch := in.scratch.Get().(*scratch)
+	scratch := in.take()
 	drop = DropDoor
 	if epoch, door := in.tryDoors(scratch, datagram); epoch != nil {
 		opened, drop = epoch.open(scratch, door, datagram, dst)
 	}
-	in.scratch.Put(scratch)
+	in.giveBack(scratch)
 	return opened, drop
+}
+
+// take returns memory for one datagram. The node has one reader, as a rule, and
+// that one always finds the spare.
+func (in *Inbox[P]) take() *scratch {
+	if s := in.spare.Swap(nil); s != nil {
+		return s
+	}
+	return in.scratch.Get().(*scratch)
+}
+
+func (in *Inbox[P]) giveBack(s *scratch) {
+	if !in.spare.CompareAndSwap(nil, s) {
+		in.scratch.Put(s)
+	}
 }
 
 // tryDoors finds the epoch whose door a datagram opens, nil for none.

@@ -86,7 +86,7 @@ func (r *Receiver) open(scratch *scratch, datagram []byte, counter uint64) ([]by
 // scratch is the memory that opening one datagram takes. It is used again, so
 // that what is dropped costs none.
 type scratch struct {
+	plaintext [wire.MaxDatagram]byte // first, so that whole blocks are written to whole lines of the cache
 	door      [wire.DoorSize]byte
 	nonce     [nonceSize]byte
-	plaintext [wire.MaxDatagram]byte
 }
