@@ -3,6 +3,7 @@ package pki
 import (
 	"crypto/ed25519"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 )
@@ -80,8 +81,7 @@ func TestRecheckFollowsTimeAndSigner(t *testing.T) {
 	}
 }
 
-// A root gives way to the next: both stand for a while, then the new one alone. The
-// cluster id stays that of the first.
+// A second root comes and goes. The first one stays: its key is the cluster's id.
 func TestReplacedRootsCountAtTheNextVerification(t *testing.T) {
 	c := newCluster(t, "prod", seedRoot)
 	next, err := NewRoot("prod", testKey(seedSpare), testNow)
@@ -118,6 +118,43 @@ func TestReplacedRootsCountAtTheNextVerification(t *testing.T) {
 	}
 	if _, err := c.trust.VerifyChain(chain, testNow, KindNode); !errors.Is(err, ErrForeign) {
 		t.Errorf("afterwards: got %v, want ErrForeign", err)
+	}
+}
+
+// Whoever learns an issuer while its root goes must not have it afterwards.
+func TestIssuerOfARootThatGoesIsNotLearned(t *testing.T) {
+	c := newCluster(t, "prod", seedRoot)
+	next, err := NewRoot("prod", testKey(seedSpare), testNow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	both, one := EncodeCertificates([][]byte{c.rootDER, next}), EncodeCertificates([][]byte{c.rootDER})
+	after, err := ParseBundle(both)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nextRoot, err := NewAuthority(mustParse(t, next), testKey(seedSpare), after)
+	if err != nil {
+		t.Fatal(err)
+	}
+	issuer, err := nextRoot.Issuer("keeper-2", publicOf(testKey(seedIssuer)), testNow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 300 {
+		trust, err := ParseBundle(both)
+		if err != nil {
+			t.Fatal(err)
+		}
+		begin := make(chan struct{})
+		var two sync.WaitGroup
+		two.Go(func() { <-begin; trust.AddIssuer(issuer, testNow) })
+		two.Go(func() { <-begin; trust.Replace(one) })
+		close(begin)
+		two.Wait()
+		if len(trust.Issuers()) > 0 {
+			t.Fatal("the issuer of a root that is gone is known")
+		}
 	}
 }
 

@@ -77,9 +77,10 @@ func ParseBundle(text []byte) (*Trust, error) {
 	return t, nil
 }
 
-// Replace takes another bundle in the place of the roots, while one root gives
-// way to the next. It must be of the same cluster. Issuers of a root that is gone
-// are forgotten. After an error nothing has changed.
+// Replace takes another bundle in the place of the roots: a second root comes, or
+// goes. It must be of the same cluster, so the first root stays, whose key is the
+// cluster's id. Issuers of a root that is gone are forgotten. After an error nothing
+// has changed.
 func (t *Trust) Replace(bundle []byte) error {
 	next, err := ParseBundle(bundle)
 	if err != nil {
@@ -171,7 +172,8 @@ func (t *Trust) AddIssuer(raw []byte, now time.Time) (added bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("certificate %w: %w", ErrProfile, err)
 	}
-	if _, err := t.rootsNow().verifyPath([]*x509.Certificate{cert}); err != nil {
+	against := t.rootsNow()
+	if _, err := against.verifyPath([]*x509.Certificate{cert}); err != nil {
 		return false, err
 	}
 	who, err := t.checkIssuer(cert)
@@ -184,6 +186,11 @@ func (t *Trust) AddIssuer(raw []byte, now time.Time) (added bool, err error) {
 
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.roots.pool != against.pool { // replaced meanwhile
+		if _, err := t.roots.verifyPath([]*x509.Certificate{cert}); err != nil {
+			return false, err
+		}
+	}
 	for i, known := range t.issuers {
 		if bytes.Equal(known.SubjectKeyId, cert.SubjectKeyId) {
 			if !cert.NotAfter.After(known.NotAfter) {

@@ -33,8 +33,12 @@ func (n *Node) endpointLoop() {
 			return
 		case <-ticker.C:
 		}
-		// A host without any address keeps its record: it may come back.
-		if endpoints := n.advertised(); !n.leaving.Load() && n.self.move(endpoints) {
+		endpoints := n.advertised()
+		// A host that has lost its network keeps its record: it may come back.
+		if len(endpoints) == 0 || endpoints[0].Addr().IsLoopback() && !n.self.endpoint().Addr().IsLoopback() {
+			continue
+		}
+		if !n.leaving.Load() && n.self.move(endpoints) {
 			n.logger.Info("this host has other addresses now", slog.Any("endpoints", endpoints))
 			if err := n.announce(); err != nil {
 				n.logger.Error("signing our node record", slog.Any("error", err))

@@ -3,11 +3,15 @@ package secgossip
 import (
 	"net/netip"
 	"slices"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/secgossip/secgossip/keyring"
 	"github.com/secgossip/secgossip/pki"
+	"github.com/secgossip/secgossip/rpcauth"
 )
 
 // on is a host that listens on every address and has these ones.
@@ -83,15 +87,51 @@ func TestHostThatGetsAnotherAddressTellsEverybody(t *testing.T) {
 				t.Errorf("%s was told that a is at %q, want %q", h.name, got, want)
 			}
 		}
-		// Without any address it stays with what it said.
-		has.Store(new([]netip.Addr))
-		time.Sleep(2 * moveEvery)
-		if got := a.told(a); len(got) != 2 {
-			t.Errorf("without an address a says it is at %q", got)
+		// Without a network it stays with what it said.
+		for _, left := range [][]netip.Addr{nil, {netip.MustParseAddr("127.0.0.1")}} {
+			has.Store(&left)
+			time.Sleep(2 * moveEvery)
+			if got := a.told(a); len(got) != 2 {
+				t.Errorf("with the addresses %v a says it is at %q", left, got)
+			}
 		}
 		if got := b.statuses(); got != "a alive, b alive, d alive" {
 			t.Errorf("b sees %s", got)
 		}
+	})
+}
+
+func TestHostWithoutAnAddressIsNotStarted(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		h := c.host("a").on("0.0.0.0:7946", addresses("2001:db8::1"))
+		h.file = must(keyring.OpenFile(h.keyring, h.locker))(t)
+		config := Config{
+			Identity: h.identity, Trust: c.trust(), Keyring: h.file, Verifier: testVerifier{rpcauth.NewVerifier(c.trust())},
+			Bind: h.addr, StateDir: h.state, Network: c.net.Host(h.addr.Addr()),
+		}
+		h.settings(&config)
+		if _, err := New(config); err == nil || !strings.Contains(err.Error(), "has no address of the family") {
+			t.Errorf("got %v, want that the host has no address", err)
+		}
+	})
+}
+
+// Records are signed for several reasons at once, and none gets in another's way.
+func TestRecordsSignedAtOnceAreAllTaken(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a := c.host("a").start()
+		var all sync.WaitGroup
+		for range 4 {
+			all.Go(func() {
+				for range 100 {
+					if err := a.node.renewRecord(0); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+		all.Wait()
 	})
 }
 

@@ -69,7 +69,7 @@ func (n *Node) passOn(items [][]byte) {
 	n.hurry()
 }
 
-// receiveStatements takes statements from a packet, on the receiving goroutine:
+// receiveStatements takes statements from a packet, where packets are received:
 // it only queues. When they announce an epoch we lack, its secret is fetched by
 // stream from whoever told us.
 func (n *Node) receiveStatements(from *guard.Peer, items [][]byte) {

@@ -121,7 +121,7 @@ func (n *Node) Fire(raw []byte, client ed25519.PublicKey) (Event, error) {
 	return event, nil
 }
 
-// receiveEvents takes events from a packet. It runs on the receiving goroutine:
+// receiveEvents takes events from a packet. It runs where packets are received:
 // it only queues. When the queue is full the event is dropped and counted; its
 // sender and others will send it again.
 func (n *Node) receiveEvents(items [][]byte) {

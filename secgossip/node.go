@@ -60,6 +60,7 @@ type Node struct {
 	overtake    chan uint64 // a record of ours with this sequence is about
 	saving      sync.Mutex  // held while the file of known nodes changes
 	saved       [32]byte    // digest of the records on disk; guarded by saving
+	publishing  sync.Mutex  // held while a record of ours is signed and admitted
 	leaving     atomic.Bool
 	rotating    sync.Mutex
 	lastUnkept  time.Time // of eventLoop alone
@@ -156,7 +157,9 @@ func (n *Node) start() error {
 	if n.journal, err = openJournal(journalPath, time.Now()); err != nil {
 		return err
 	}
-	n.self.move(n.advertised())
+	if !n.self.move(n.advertised()) {
+		return errors.New("this host has no address of the family that is listened on; bind to one that it has, or advertise one")
+	}
 	if n.config.Bind.Addr().IsUnspecified() && n.self.endpoint().Addr().IsLoopback() {
 		n.logger.Warn("only this host can reach this node: it listens on every address of a family of which the host has none; "+
 			"for IPv6 bind to [::]", slog.String("endpoint", n.self.endpoint().String()))
@@ -287,7 +290,8 @@ func (n *Node) observe() {
 	}
 }
 
-// receive sorts what packets of ours carry. It runs on the receiving goroutine.
+// receive sorts what packets of ours carry. It runs where packets are received, on
+// several goroutines at once.
 func (n *Node) receive(from *guard.Peer, kind wire.PacketType, items [][]byte) {
 	switch kind {
 	case wire.PacketEvents:

@@ -123,7 +123,11 @@ func (n *Node) announce() error {
 // were not declared failed by somebody else.
 func (n *Node) leaveRecord() error { return n.publishRecord(0, true) }
 
+// publishRecord signs and admits in one go: of two records at once the earlier would
+// be refused as overtaken.
 func (n *Node) publishRecord(above uint64, leaving bool) error {
+	n.publishing.Lock()
+	defer n.publishing.Unlock()
 	now := time.Now()
 	raw, err := n.self.sign(above, leaving, now)
 	if err != nil {

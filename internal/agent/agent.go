@@ -268,14 +268,15 @@ func (a *Agent) audit(r rpcauth.AuditRecord) {
 }
 
 // Reload reads the node's certificate and credential and the trusted roots again, and
-// uses them from now on. After an error nothing has changed.
+// uses them from now on. What does not read or belong changes nothing.
 func (a *Agent) Reload() error {
 	raw, credential, err := a.identity.Reload(time.Now())
-	if err == nil {
-		err = a.node.Renew(raw)
-	}
 	if err != nil {
 		a.logger.Error("identity not read again: what was in use stays", "error", err)
+		return err
+	}
+	if err := a.node.Renew(raw); err != nil {
+		a.logger.Error("identity is in use, and the cluster was not told: try again", "error", err)
 		return err
 	}
 	a.logger.Info("identity read again", "until", credential.NotAfter)

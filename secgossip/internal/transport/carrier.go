@@ -26,13 +26,21 @@ const (
 	// carryAgain is when a peer that could not be dialled is dialled again.
 	carryAgain = 5 * time.Second
 
+	// aliveEvery is how often whoever reads packets says so, and carrierIdle how
+	// long a carrier lasts that nothing comes by. Writing says nothing: into a
+	// stream that a firewall has forgotten it succeeds for a quarter of an hour.
+	aliveEvery  = 10 * time.Second
+	carrierIdle = 30 * time.Second
+
 	// maxCarriers is how many carriers we open at once: one for each peer that UDP
 	// does not reach. Where it reaches nobody, a node of a larger cluster gossips
 	// with these and those who opened one to it.
 	maxCarriers = 32
 
-	// carrierIdle is how long a carrier stays that nobody uses.
-	carrierIdle = time.Minute
+	// maxTaken is how many carriers we take, and takenPerMember from one member.
+	// They last, other streams do not: half of the members' places stay for those.
+	maxTaken       = maxMembers / 2
+	takenPerMember = 2 // one may still be closing
 )
 
 // A carrier brings packets to one peer by stream while UDP to it is blocked. It
@@ -40,10 +48,11 @@ const (
 // a peer that is slow or dead holds up nobody but itself. The zero value is ready.
 type carrier struct {
 	mu     sync.Mutex
-	queue  []wire.Carried
-	busy   bool         // somebody is writing what is in the queue
-	stream *carrierConn // what is written to; nil: none is open
-	retry  time.Time    // not dialled before then
+	queue  []wire.Carried // one without a type says that we are alive
+	busy   bool           // somebody is writing what is in the queue
+	stream *carrierConn   // what is written to; nil: none is open
+	retry  time.Time      // not dialled before then
+	alive  time.Time      // when the peer was last told that packets arrive
 }
 
 // push queues a packet. It reports whether the oldest had to go for it, and
@@ -85,13 +94,22 @@ func (c *carrier) giveUp(now time.Time) int {
 	return dropped
 }
 
-// attach offers a stream to write to; the one in use stays.
+// attach makes a stream the one to write to: it is new, or something came by it.
 func (c *carrier) attach(s *carrierConn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.stream == nil {
-		c.stream = s
+	c.stream = s
+}
+
+// answer reports whether the peer is to be told that its packets arrive.
+func (c *carrier) answer(now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now.Sub(c.alive) < aliveEvery {
+		return false
 	}
+	c.alive = now
+	return true
 }
 
 func (c *carrier) detach(s *carrierConn) {
@@ -102,11 +120,10 @@ func (c *carrier) detach(s *carrierConn) {
 	}
 }
 
-// close ends the stream that is open and drops what waits.
-func (c *carrier) close() {
+// hangUp ends the stream that is open. What waits goes by another.
+func (c *carrier) hangUp() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.queue = nil
 	if c.stream != nil {
 		c.stream.NetConn().Close()
 		c.stream = nil
@@ -127,29 +144,34 @@ func newCarrierConn(conn *tls.Conn) (*carrierConn, error) {
 	return &carrierConn{Conn: conn, idle: time.AfterFunc(carrierIdle, func() { raw.Close() })}, nil
 }
 
-// send writes one packet.
+// send writes one packet, or that we are alive.
 func (c *carrierConn) send(packet wire.Carried, now time.Time) error {
-	body, err := packet.Append(nil)
-	if err != nil {
-		return err
+	kind, body := wire.FrameAlive, []byte(nil)
+	if packet.Type != 0 {
+		var err error
+		if body, err = packet.Append(nil); err != nil {
+			return err
+		}
+		kind = wire.FramePacket
 	}
 	var frame bytes.Buffer // so that it is one record of TLS
-	if err := wire.WriteFrame(&frame, wire.FramePacket, body); err != nil {
+	if err := wire.WriteFrame(&frame, kind, body); err != nil {
 		return err
 	}
 	if err := c.SetWriteDeadline(now.Add(carryTimeout)); err != nil {
 		return err
 	}
-	if _, err := c.Write(frame.Bytes()); err != nil {
-		return err
-	}
-	c.idle.Reset(carrierIdle)
-	return nil
+	_, err := c.Write(frame.Bytes())
+	return err
 }
 
 // carry sends a packet by stream. It never waits.
 func (t *Transport) carry(p *session, kind wire.PacketType, payload []byte) {
-	dropped, start := p.carrier.push(wire.Carried{Type: kind, Payload: bytes.Clone(payload)}, t.now())
+	t.queueCarried(p, wire.Carried{Type: kind, Payload: bytes.Clone(payload)})
+}
+
+func (t *Transport) queueCarried(p *session, packet wire.Carried) {
+	dropped, start := p.carrier.push(packet, t.now())
 	if dropped {
 		t.counters.add(packetsDropped)
 	}
@@ -158,34 +180,43 @@ func (t *Transport) carry(p *session, kind wire.PacketType, payload []byte) {
 	}
 }
 
-// writeCarrier writes what waits for one peer, over a stream that is open or that
-// it opens.
+// writeCarrier writes what waits for one peer.
 func (t *Transport) writeCarrier(p *session) {
 	for {
 		packet, stream, ok := p.carrier.next()
 		if !ok {
 			return
 		}
-		if stream == nil {
-			var err error
-			if stream, err = t.dialCarrier(p); err != nil {
-				t.counters.addN(packetsDropped, 1+p.carrier.giveUp(t.now()))
-				return
-			}
+		if err := t.writeCarried(p, stream, packet); err != nil {
+			t.counters.addN(packetsDropped, 1+p.carrier.giveUp(t.now()))
+			return
 		}
-		if err := stream.send(packet, t.now()); err != nil {
-			// What comes next opens another.
-			t.counters.add(packetsDropped)
-			p.carrier.detach(stream)
-			stream.NetConn().Close()
+		if packet.Type == 0 {
 			continue
 		}
 		t.counters.add(packetsCarried)
-		if p.path.tell() {
+		if p.path.carried(t.now()) {
 			t.logger.Warn("udp to a node is blocked: its packets go by stream",
 				slog.String("node", string(p.peer.Load().Name)))
 		}
 	}
+}
+
+// writeCarried writes one packet over the stream that is open, or if that fails or
+// none is, over one that it opens.
+func (t *Transport) writeCarried(p *session, stream *carrierConn, packet wire.Carried) error {
+	if stream != nil {
+		if stream.send(packet, t.now()) == nil {
+			return nil
+		}
+		p.carrier.detach(stream)
+		stream.NetConn().Close()
+	}
+	stream, err := t.dialCarrier(p)
+	if err != nil {
+		return err
+	}
+	return stream.send(packet, t.now())
 }
 
 // dialCarrier opens a carrier to a peer and reads from it as long as it lives.
@@ -239,6 +270,10 @@ func (t *Transport) serveCarrier(conn *tls.Conn, member *guard.Peer) error {
 	if p == nil {
 		return errNoKeys
 	}
+	if !t.taken.Take(member.Name) {
+		return errTooManyCarriers
+	}
+	defer t.taken.GiveBack(member.Name)
 	stream, err := newCarrierConn(conn)
 	if err != nil {
 		return err
@@ -255,21 +290,34 @@ func (t *Transport) readCarrier(p *session, stream *carrierConn) {
 	defer stream.idle.Stop()
 	defer p.carrier.detach(stream)
 	for {
-		_, body, err := wire.ReadFrame(stream, wire.FramePacket)
+		kind, body, err := wire.ReadFrame(stream, wire.FramePacket, wire.FrameAlive)
 		if err != nil || p.out.Load() || t.sessions.get(p.peer.Load().Name) != p {
 			return
 		}
+		if kind == wire.FramePacket {
+			if err := t.takeCarried(p, body); err != nil {
+				t.counters.add(dropForged)
+				continue // and it does not keep the carrier alive
+			}
+		}
 		stream.idle.Reset(carrierIdle)
-		packet, err := wire.ParseCarried(body)
-		if err == nil && packet.Type == wire.PacketPathChallenge {
-			err = guard.ErrMalformed // it asks about datagrams
-		}
-		if err == nil {
-			t.countReceived(packet.Type)
-			err = t.deliver(p.peer.Load(), packet.Type, packet.Payload)
-		}
-		if err != nil {
-			t.counters.add(dropForged)
+		p.carrier.attach(stream)
+		if kind == wire.FramePacket && p.carrier.answer(t.now()) {
+			t.queueCarried(p, wire.Carried{})
 		}
 	}
+}
+
+// takeCarried passes on what came by stream, under the rules for what comes by
+// datagram.
+func (t *Transport) takeCarried(p *session, body []byte) error {
+	packet, err := wire.ParseCarried(body)
+	if err != nil {
+		return err
+	}
+	if packet.Type == wire.PacketPathChallenge {
+		return guard.ErrMalformed // it asks about datagrams
+	}
+	t.countReceived(packet.Type)
+	return t.deliver(p.peer.Load(), packet.Type, packet.Payload)
 }

@@ -7,10 +7,13 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/hashicorp/memberlist"
 
 	"github.com/secgossip/secgossip/secgossip/internal/wire"
 )
@@ -205,6 +208,213 @@ func TestPeerThatNeverReadsHoldsUpNobodyElse(t *testing.T) {
 		defer q.mu.Unlock()
 		if len(q.queue) != 0 || q.busy {
 			t.Errorf("%d packets wait, busy %t, a minute later", len(q.queue), q.busy)
+		}
+	})
+}
+
+// forgetful is a network with a firewall on the way that forgets streams: what is
+// written to those from before is taken and goes nowhere. New ones work.
+type forgetful struct {
+	Network
+	forgot *atomic.Bool
+}
+
+func (n forgetful) Dial(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
+	conn, err := n.Network.Dial(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	return &forgottenConn{Conn: conn, forgot: n.forgot, young: n.forgot.Load()}, nil
+}
+
+type forgottenConn struct {
+	net.Conn
+	forgot *atomic.Bool
+	young  bool
+}
+
+func (c *forgottenConn) Write(b []byte) (int, error) {
+	if !c.young && c.forgot.Load() {
+		return len(b), nil
+	}
+	return c.Conn.Write(b)
+}
+
+// Writing into a stream that is dead succeeds. Only what comes back says otherwise.
+func TestCarrierThatAFirewallForgotIsReplaced(t *testing.T) {
+	for claim, moves := range map[string]bool{"nothing else happens": false, "the peer says it has moved": true} {
+		inBubble(t, func(t *testing.T, c *cluster) {
+			a, b := c.pair()
+			forgot := new(atomic.Bool)
+			a.config.Network = forgetful{a.network, forgot}
+			c.net.BlockUDP(a.addr.Addr(), b.addr.Addr())
+			talk(a, b, detected)
+			if _, atB := talk(a, b, 2*int(carrierIdle.Seconds())); atB != 2*int(carrierIdle.Seconds()) {
+				t.Errorf("%s: %d packets arrived while all was well", claim, atB)
+			}
+			if got := a.Counters()["streams_opened"]; got != 1 {
+				t.Errorf("%s: %d streams were opened, want one that lasts", claim, got)
+			}
+			forgot.Store(true)
+			least := 600 - int((carrierIdle + aliveEvery).Seconds())
+			if moves {
+				b.endpoints = []netip.AddrPort{b.addr, netip.MustParseAddrPort("198.51.100.9:7946")}
+				b.say(func(*wire.Record) {})
+				a.learn(b)
+				least = 600
+			}
+			if _, atB := talk(a, b, 600); atB < least {
+				t.Errorf("%s: %d of 600 packets arrived, want %d", claim, atB, least)
+			}
+		})
+	}
+}
+
+// b cannot be dialled, takes its carrier for dead and opens another, which a must
+// write to when it hears that the first one has ended.
+func TestCarrierThatSomethingComesByIsWrittenTo(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b := c.pair()
+		c.net.BlockUDP(a.addr.Addr(), b.addr.Addr())
+		c.net.BlockUDP(b.addr.Addr(), a.addr.Addr())
+		a.config.Network = deaf{a.network, b.addr}
+		talk(a, b, detected)
+		q := &b.sessions.get("a").carrier
+		q.mu.Lock()
+		first := q.stream
+		q.stream = nil
+		q.mu.Unlock()
+		talk(a, b, 5)
+		first.NetConn().Close()
+		if atA, atB := talk(a, b, 60); atA != 60 || atB != 60 {
+			t.Errorf("%d and %d of 60 packets arrived", atA, atB)
+		}
+	})
+}
+
+// Most paths of a large cluster are used less than once a minute.
+func TestPacketNowAndThenGoesByStreamToo(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b := c.pair()
+		c.net.BlockUDP(a.addr.Addr(), b.addr.Addr())
+		talk(a, b, detected)
+		arrived := 0
+		for i := range 20 {
+			a.WriteToAddress(ackOf(uint32(i)), b.to())
+			time.Sleep(pathUsed + 10*time.Second)
+			arrived += len(b.delivered())
+		}
+		if arrived != 20 {
+			t.Errorf("%d of 20 packets arrived", arrived)
+		}
+		if got := a.logged(saysBlocked); got != 1 {
+			t.Errorf("it was said %d times that UDP is blocked", got)
+		}
+	})
+}
+
+// Threat N08: carriers last. Members that open all they may, and keep them, leave room
+// for everybody else's streams; and one that sends what is no packet does not last.
+func TestCarriersLeaveRoomForOtherStreams(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		v := c.node("v").start()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		refused := 0
+		good := must(wire.Carried{Type: wire.PacketGossip, Payload: must(wire.Gossip{Packet: ackOf(1)}.Append(nil))(t)}.Append(nil))(t)
+		for i := range maxTaken/takenPerMember + 1 {
+			n := c.node(fmt.Sprint("m", i)).start().learn(v)
+			for range takenPerMember + 1 {
+				conn, _, _, err := n.dial(ctx, memberlist.Address{Name: "v"}, wire.PurposeCarrier)
+				if err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				if err := wire.WriteFrame(conn, wire.FramePacket, good); err != nil {
+					refused++
+				}
+			}
+		}
+		synctest.Wait()
+		if got := v.streams(); got != maxTaken {
+			t.Errorf("%d carriers are open, want %d", got, maxTaken)
+		}
+		honest := c.node("honest").start().learn(v)
+		if _, err := honest.Sync(t.Context(), v.to()); err != nil {
+			t.Errorf("a member cannot sync: %v", err)
+		}
+		time.Sleep(carrierIdle + carryTimeout)
+		synctest.Wait()
+		if got := v.streams(); got != 0 {
+			t.Errorf("%d carriers are still open after a silence", got)
+		}
+	})
+}
+
+// What is no packet does not keep a carrier alive.
+func TestCarrierWithoutPacketsEnds(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b := c.pair()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		conn, _, _, err := a.dial(ctx, memberlist.Address{Name: "b"}, wire.PurposeCarrier)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.SetDeadline(time.Time{})
+		for range 5 {
+			wire.WriteFrame(conn, wire.FramePacket, []byte{99})
+			time.Sleep(carrierIdle / 4)
+		}
+		synctest.Wait()
+		if got := b.streams(); got != 0 {
+			t.Errorf("%d carriers are open", got)
+		}
+	})
+}
+
+// What is carried says nothing about epochs; the sync before it does.
+func TestEpochOfACarriedPeerIsKnown(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b := c.pair()
+		b.ledger.mu.Lock()
+		b.ledger.highest, b.ledger.primary = 7, 7
+		b.ledger.mu.Unlock()
+		if _, err := a.Sync(t.Context(), b.to()); err != nil {
+			t.Fatal(err)
+		}
+		if got := a.Seen(a.of(b)).Epoch; got != 7 {
+			t.Errorf("whoever dialled sees epoch %d, want 7", got)
+		}
+		a.ledger.mu.Lock()
+		a.ledger.highest, a.ledger.primary = 8, 8
+		a.ledger.mu.Unlock()
+		if _, err := a.Sync(t.Context(), b.to()); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if got := b.Seen(b.of(a)).Epoch; got != 8 {
+			t.Errorf("whoever was dialled sees epoch %d, want 8", got)
+		}
+	})
+}
+
+// Every host with containers has the same address on a bridge of its own, and tells it.
+func TestAnAddressOfOursIsNoEndpointOfAnother(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b := c.node("a").start(), c.node("b")
+		b.endpoints = []netip.AddrPort{netip.MustParseAddrPort("198.51.100.99:7946"), a.addr}
+		b.start()
+		a.learn(b)
+		before := a.Counters()
+		for i := range 20 {
+			a.WriteToAddress(ackOf(uint32(i)), b.to())
+			time.Sleep(time.Second)
+		}
+		for _, name := range []string{"drop_door", "drop_sender", "strangers_dropped"} {
+			if got := a.Counters()[name] - before[name]; got != 0 {
+				t.Errorf("%s moved by %d: a talks to itself", name, got)
+			}
 		}
 	})
 }

@@ -91,6 +91,7 @@ func (t *Transport) dial(ctx context.Context, addr memberlist.Address, purpose w
 		if err == nil {
 			t.counters.add(streamsOpened)
 			t.sessions.reached(member, endpoint)
+			t.sessions.synced(member, state)
 			return conn, member, state, nil
 		}
 		if len(endpoints) == 1 {

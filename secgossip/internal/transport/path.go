@@ -12,13 +12,15 @@ import (
 const (
 	// tryEvery is how long an answer may take; satellites need 0.6 s. After
 	// pathTries challenges without one the path is blocked: with three datagrams
-	// in ten lost, both ways, that happens by accident once in 58 checks, and
-	// ends with the first answer.
+	// in ten lost, both ways, that happens by accident once in 280 checks (the
+	// last three are answered by stream, so that only they themselves can get
+	// lost: 0.51^3 * 0.3^3), and ends with the first answer.
 	tryEvery  = time.Second
 	pathTries = 6
 
 	// checkEvery is how often a path that works is checked, and checkShare what
-	// one peer adds to that: a node sends 5 challenges a second at most.
+	// one peer adds to that: 5 challenges a second for all that work. With those
+	// that are new or blocked it is maxChecks at most.
 	checkEvery = 30 * time.Second
 	checkShare = 200 * time.Millisecond
 
@@ -28,6 +30,10 @@ const (
 	// pathUsed is how long after the last packet a path counts as used. Nobody
 	// looks after the others: most peers of a large cluster, and the dead.
 	pathUsed = time.Minute
+
+	// tellEvery is how often the log may mention one path. Whoever can drop
+	// datagrams decides how often it changes, and not how much we write.
+	tellEvery = 10 * time.Minute
 )
 
 // A path is what is known of the way by UDP to one peer: whether datagrams of
@@ -37,8 +43,10 @@ const (
 type path struct {
 	mu      sync.Mutex
 	blocked bool
-	told    bool // that it is blocked was logged
-	known   bool // a challenge was answered since the path was new
+	instead bool      // packets went by stream since it is blocked
+	told    bool      // and that was logged
+	toldAt  time.Time // when it last was
+	known   bool      // a challenge was answered since the path was new, or blocked
 	used    time.Time
 	asked   time.Time
 	tries   int                  // challenges since the last answer
@@ -59,12 +67,12 @@ func (p *path) renew() {
 }
 
 // use notes that a packet is sent, and reports whether UDP is blocked for it. A
-// path that nobody used for long is a new one.
+// path that nobody used for long is asked at once whether that still holds.
 func (p *path) use(now time.Time) (blocked bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if now.Sub(p.used) > pathUsed {
-		p.blocked, p.told, p.known, p.tries, p.asked = false, false, false, 0, time.Time{}
+		p.known, p.tries, p.asked = false, 0, time.Time{}
 	}
 	p.used = now
 	return p.blocked
@@ -74,7 +82,7 @@ func (p *path) use(now time.Time) (blocked bool) {
 func (p *path) block() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.blocked = true
+	p.blocked, p.known = true, false
 }
 
 // due reports whether a challenge is due; a path that works is checked every
@@ -97,7 +105,7 @@ func (p *path) due(now time.Time, interval time.Duration) bool {
 		return false
 	}
 	if p.tries >= pathTries {
-		p.blocked = true
+		p.blocked, p.known = true, false
 	}
 	return true
 }
@@ -122,20 +130,24 @@ func (p *path) answered(token [8]byte) (at netip.AddrPort, reopened, ok bool) {
 	for i, c := range p.sent {
 		if i < p.tries && c.token == token {
 			reopened = p.told
-			p.blocked, p.told, p.known, p.tries = false, false, true, 0
+			p.blocked, p.instead, p.told, p.known, p.tries = false, false, false, true, 0
 			return c.at, reopened, true
 		}
 	}
 	return netip.AddrPort{}, false, false
 }
 
-// tell reports whether it is news that the path is blocked, once until it opens.
-func (p *path) tell() bool {
+// carried notes that a packet went by stream, and reports whether that is to be told
+// of: once until the path opens, and no more often than every tellEvery.
+func (p *path) carried(now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	news := p.blocked && !p.told
-	p.told = p.told || news
-	return news
+	p.instead = p.blocked
+	if !p.blocked || p.told || !p.toldAt.IsZero() && now.Sub(p.toldAt) < tellEvery {
+		return false
+	}
+	p.told, p.toldAt = true, now
+	return true
 }
 
 // isKnown reports whether datagrams are known to get there.
@@ -150,5 +162,5 @@ func (p *path) isKnown() bool {
 func (p *path) state() (blocked, carried bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.blocked, p.blocked && p.told
+	return p.blocked, p.instead
 }

@@ -49,7 +49,7 @@ func TestAnyAnswerOpensThePathAndNamesTheEndpoint(t *testing.T) {
 	var p path
 	p.use(now)
 	p.walk(&now, 10*time.Second, one, two)
-	if !p.use(now) || !p.tell() || p.tell() {
+	if !p.use(now) || !p.carried(now) || p.carried(now) {
 		t.Fatal("not blocked, or not told of once")
 	}
 	// The newest six are known; this one is too old, and that one was never sent.
@@ -85,8 +85,31 @@ func TestPathThatNobodyUsesIsLeftAlone(t *testing.T) {
 	if at, _, _ := p.walk(&now, time.Hour, one); len(at) != 0 {
 		t.Errorf("challenges at %v long after the last use", at)
 	}
-	if p.use(now) {
-		t.Error("what was found out an hour ago still holds")
+	// What was found out holds until it is found out otherwise, which is tried at once:
+	// a packet now and then must not get lost each time.
+	if !p.use(now) || !p.due(now, checkEvery) {
+		t.Error("used again the path is not blocked, or is not asked at once")
+	}
+}
+
+// Threat N15: who can drop datagrams makes a path come and go as it likes.
+func TestPathThatComesAndGoesIsToldOfNowAndThen(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	one := netip.MustParseAddrPort("192.0.2.1:1")
+	var p path
+	var told, opened int
+	for begin := now; now.Sub(begin) < time.Hour; {
+		p.use(now)
+		p.walk(&now, 40*time.Second, one)
+		if p.carried(now) {
+			told++
+		}
+		if _, reopened, _ := p.answered(p.sent[0].token); reopened {
+			opened++
+		}
+	}
+	if told < 3 || told > 7 || opened > told {
+		t.Errorf("told %d times of a blocked path and %d times of an open one in an hour", told, opened)
 	}
 }
 

@@ -50,6 +50,14 @@ func (p *session) move(at netip.AddrPort) {
 	}
 }
 
+// synced notes the epoch that the peer says it seals with. It may be the only word
+// of it: what is carried is sealed by TLS.
+func (p *session) synced(primary uint64) {
+	if primary > p.epoch.Load() {
+		p.epoch.Store(primary)
+	}
+}
+
 // follow takes a newer record of the peer. When it names other endpoints than
 // the one before, the peer has moved, and where it was seen says nothing.
 func (p *session) follow(peer *guard.Peer) {
@@ -58,6 +66,7 @@ func (p *session) follow(peer *guard.Peer) {
 		p.source.Store(nil)
 		p.seen.Store(nil)
 		p.path.renew()
+		p.carrier.hangUp()
 	}
 }
 
@@ -111,14 +120,18 @@ func (s *sessions) reaches(at netip.AddrPort) bool {
 	return bound.Is4() == at.Addr().Is4()
 }
 
-// meansAnother reports whether an endpoint in somebody's record leads to them: a
-// loopback address leads to ourselves, unless all of us are on this host.
+// meansAnother reports whether an endpoint in somebody's record leads to them. One
+// of our own leads to us, whoever else has the same on a network of its own; and so
+// does a loopback address, unless all of us are on this host.
 func (s *sessions) meansAnother(at netip.AddrPort) bool {
-	if !at.Addr().IsLoopback() {
-		return true
-	}
 	self := s.config.Roster.Get(s.config.Self)
-	return self != nil && self.Record.Endpoints[0].Addr().IsLoopback() // a record has none of them or no others
+	if self == nil {
+		return !at.Addr().IsLoopback()
+	}
+	if slices.Contains(self.Record.Endpoints, at) {
+		return false
+	}
+	return !at.Addr().IsLoopback() || self.Record.Endpoints[0].Addr().IsLoopback() // a record has none of them or no others
 }
 
 // reached notes where a peer was dialled. What datagrams have proved counts more.

@@ -167,6 +167,13 @@ func (s *sessions) listenLocked(p *session, number uint64) bool {
 	return err == nil
 }
 
+// synced notes how far a member said it is at the end of a sync.
+func (s *sessions) synced(peer *guard.Peer, state State) {
+	if p := s.get(peer.Name); p != nil {
+		p.synced(state.Primary)
+	}
+}
+
 // dropLocked forgets the keys with an earlier start of a node.
 func (s *sessions) dropLocked(p *session) {
 	s.inbox.RemovePeer(p.party.Key)
@@ -177,7 +184,7 @@ func (s *sessions) dropLocked(p *session) {
 	}
 	s.starts.over(p.party, highest)
 	p.out.Store(true)
-	p.carrier.close()
+	p.carrier.hangUp()
 	p.wipe()
 }
 
@@ -199,7 +206,7 @@ func (s *sessions) recheckLocked(p *session) {
 	case err != nil && !p.out.Swap(true):
 		s.config.Logger.Warn("node is shut out", slog.String("node", string(peer.Name)), slog.Any("error", err))
 		s.inbox.RemovePeer(p.party.Key)
-		p.carrier.close()
+		p.carrier.hangUp()
 	case err == nil && p.out.Swap(false):
 		s.config.Logger.Info("node is let in again", slog.String("node", string(peer.Name)))
 		for number := range s.epochs {

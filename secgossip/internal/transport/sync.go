@@ -109,9 +109,11 @@ func (t *Transport) syncAsListener(conn net.Conn, peer pki.Identity) (wire.Purpo
 	if err := t.sendStatements(conn); err != nil {
 		return 0, nil, err
 	}
-	if _, err := t.serve(conn); err != nil {
+	state, err := t.serve(conn)
+	if err != nil {
 		return 0, nil, err
 	}
+	t.sessions.synced(member, state)
 	if err := t.fetch(conn, wanted); err != nil {
 		return 0, nil, err
 	}

@@ -10,8 +10,8 @@
 // real endpoints in the roster, in signed records, or where an authenticated
 // packet last came from.
 //
-// To a stranger the transport says nothing: no byte, no log line. Counters, by
-// reason, tell the operator.
+// To a stranger the transport says nothing. Counters, by reason, tell the operator,
+// and a line a minute what they moved by.
 package transport
 
 import (
@@ -48,8 +48,8 @@ type Config struct {
 	// Record returns our own signed node record.
 	Record func() []byte
 	Ledger Ledger
-	// Batch is handed the items of every packet that is not memberlist's. It
-	// runs on the receiving goroutine and must not block.
+	// Batch is handed the items of every packet that is not memberlist's. It runs
+	// on whichever goroutine received them, on several at once, and must not block.
 	Batch func(from *guard.Peer, kind wire.PacketType, items [][]byte)
 	// Strangers, which may be nil, returns what strangers moved at other
 	// listeners of the agent, for the summary of each minute.
@@ -79,6 +79,7 @@ type Transport struct {
 	members   *places.Quota[pki.Name]
 	sources   *sources
 	carriers  *places.Quota[pki.Name] // that we opened
+	taken     *places.Quota[pki.Name] // that members opened
 
 	ctx      context.Context // ends with Shutdown
 	cancel   context.CancelFunc
@@ -108,6 +109,7 @@ func New(config Config) (*Transport, error) {
 		streamCh: make(chan net.Conn),
 		members:  places.NewQuota[pki.Name](maxMembers, streamsPerMember),
 		carriers: places.NewQuota[pki.Name](maxCarriers, 2), // one may still be closing
+		taken:    places.NewQuota[pki.Name](maxTaken, takenPerMember),
 		sources:  newSources(),
 		ctx:      ctx,
 		cancel:   cancel,

@@ -282,6 +282,6 @@ func reencoded(raw, payload []byte, encode func() ([]byte, error)) ([]byte, erro
 func allFrames() []FrameType {
 	return []FrameType{
 		FrameHello, FrameRoster, FrameIssuers, FrameEpochs, FrameSecretRequest, FrameSecret, FrameAck, FrameRefusal,
-		FramePacket,
+		FramePacket, FrameAlive,
 	}
 }

@@ -13,15 +13,16 @@ type FrameType uint8
 
 // The frame types.
 const (
-	FrameHello         FrameType = 1 // a Hello, the first frame of either side
-	FrameRoster        FrameType = 2 // BatchRoster
-	FrameIssuers       FrameType = 3 // BatchIssuers
-	FrameEpochs        FrameType = 4 // BatchStatements
-	FrameSecretRequest FrameType = 5 // a SecretRequest
-	FrameSecret        FrameType = 6 // the secret of an epoch, SecretSize bytes
-	FrameAck           FrameType = 7 // an Ack: done, and how far the speaker is
-	FrameRefusal       FrameType = 8 // a Refusal, the last frame of who sends it
-	FramePacket        FrameType = 9 // a Carried packet; only after a sync for PurposeCarrier
+	FrameHello         FrameType = 1  // a Hello, the first frame of either side
+	FrameRoster        FrameType = 2  // BatchRoster
+	FrameIssuers       FrameType = 3  // BatchIssuers
+	FrameEpochs        FrameType = 4  // BatchStatements
+	FrameSecretRequest FrameType = 5  // a SecretRequest
+	FrameSecret        FrameType = 6  // the secret of an epoch, SecretSize bytes
+	FrameAck           FrameType = 7  // an Ack: done, and how far the speaker is
+	FrameRefusal       FrameType = 8  // a Refusal, the last frame of who sends it
+	FramePacket        FrameType = 9  // a Carried packet; only after a sync for PurposeCarrier
+	FrameAlive         FrameType = 10 // nothing in it: packets arrive; only there as well
 )
 
 // Why a frame was not read. After either of them the stream is of no more use.
@@ -51,6 +52,8 @@ func (t FrameType) maxBody() int {
 		return 1 + MaxRefusalText
 	case FramePacket:
 		return MaxCarried
+	case FrameAlive:
+		return 0
 	}
 	return -1
 }

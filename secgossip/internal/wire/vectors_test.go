@@ -142,7 +142,7 @@ func vectors(t testing.TB) []vector {
 
 		{"hello-purpose", "hello", false, "Purpose 4 is unknown.", hello(func(b *helloBody) { b.Purpose = 4 }), nil},
 		{"hello-primary", "hello", false, "It seals with an epoch above the highest it holds.", hello(func(b *helloBody) { b.Primary = 8 }), nil},
-		{"frame-type", "frame", false, "Type 10 is unknown.", []byte{10, 0, 0, 0, 0}, nil},
+		{"frame-type", "frame", false, "Type 11 is unknown.", []byte{11, 0, 0, 0, 0}, nil},
 		{"frame-long", "frame", false, "A hello that claims 865 bytes.", []byte{1, 0, 0, 0x03, 0x61}, nil},
 		{"frame-cut", "frame", false, "The body is cut off.", cut("frame"), nil},
 		{"secret-request-zero", "secret request", false, "Number 0.", make([]byte, SecretRequestSize), nil},
