@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/secgossip/secgossip/keyring"
-	"github.com/secgossip/secgossip/secgossip/internal/transport"
 	"github.com/secgossip/secgossip/secgossip/internal/wire"
 )
 
@@ -79,16 +78,12 @@ func (n *Node) actingKeeper() string {
 
 // due says why a rotation is due, or nothing.
 func (n *Node) due(now time.Time) string {
-	highest, primary := n.ledger.State()
+	install, begun := n.ledger.begun(now)
 	switch {
-	case highest > primary:
-		epoch, held := n.config.Keyring.Keyring().Get(highest)
-		if held && now.Sub(epoch.Created) >= unfinished {
-			return "resumed"
-		}
-		return "" // somebody is at it
 	case n.overdue(now, n.config.RotateEvery):
 		return "age"
+	case begun && install.Reason != byHand && now.Sub(install.Issued) >= unfinished:
+		return "resumed" // whoever began it is not at it any more
 	}
 	return ""
 }
@@ -125,8 +120,7 @@ func (n *Node) finish(now time.Time) {
 		return
 	}
 	defer n.rotating.Unlock()
-	uses := func(s transport.State) bool { return s.Primary >= primary.Number }
-	if using := n.syncAll(n.ctx, n.livePeers(), uses); len(using) < len(n.livePeers()) {
+	if len(n.behind(n.ctx, primary.Number)) > 0 {
 		return
 	}
 	for _, info := range older {

@@ -431,9 +431,14 @@ func (l *ledger) begun(now time.Time) (*statement, bool) {
 	if highest <= primary {
 		return nil, false
 	}
+	return l.installed(highest, now)
+}
+
+// installed returns the statement that installed an epoch held.
+func (l *ledger) installed(number uint64, now time.Time) (*statement, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	pairs := l.pairsLocked(highest)
+	pairs := l.pairsLocked(number)
 	if len(pairs) < 2 {
 		return nil, false
 	}

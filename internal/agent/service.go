@@ -60,6 +60,8 @@ func (s *service) refusal(err error) error {
 		code = connect.CodeResourceExhausted
 	case errors.Is(err, secgossip.ErrNotKeeper), errors.Is(err, secgossip.ErrRotating):
 		code = connect.CodeFailedPrecondition
+	case errors.Is(err, secgossip.ErrStep):
+		code = connect.CodeOutOfRange
 	case errors.Is(err, secgossip.ErrTooLarge), isRefusal(err):
 		code = connect.CodeInvalidArgument
 	default:
@@ -133,7 +135,14 @@ func (s *service) Leave(context.Context, *secgossipv1.LeaveRequest) (*secgossipv
 
 // ListKeys lists the epochs, newest first.
 func (s *service) ListKeys(context.Context, *secgossipv1.ListKeysRequest) (*secgossipv1.ListKeysResponse, error) {
-	out := new(secgossipv1.ListKeysResponse)
+	out := &secgossipv1.ListKeysResponse{
+		Keeper: s.node.ActingKeeper(), RotateEveryS: uint64(s.node.RotateEvery() / time.Second),
+	}
+	for _, m := range s.node.Members() {
+		if m.Status != secgossip.StatusLeft {
+			out.Nodes = append(out.Nodes, &secgossipv1.NodeEpoch{Node: m.Name, Status: string(m.Status), Epoch: m.Epoch})
+		}
+	}
 	epochs := s.node.Epochs()
 	var primary uint64
 	for _, e := range epochs {
@@ -221,6 +230,10 @@ func (s *service) RotateKeys(ctx context.Context, req *secgossipv1.RotateKeysReq
 	if req.GetDryRun() {
 		return s.rehearse(ctx, stream)
 	}
+	steps, err := s.steps(req)
+	if err != nil {
+		return err
+	}
 	begin := time.Now()
 	progress := make(chan secgossip.Progress, 1024)
 	type outcome struct {
@@ -229,7 +242,7 @@ func (s *service) RotateKeys(ctx context.Context, req *secgossipv1.RotateKeysReq
 	}
 	done := make(chan outcome, 1)
 	started := s.start(func() {
-		rotation, err := s.node.Rotate(s.ctx, func(p secgossip.Progress) {
+		rotation, err := steps(s.ctx, func(p secgossip.Progress) {
 			select {
 			case progress <- p:
 			default: // nobody reads: the rotation does not wait
@@ -274,6 +287,25 @@ func (s *service) RotateKeys(ctx context.Context, req *secgossipv1.RotateKeysReq
 			}})
 		}
 	}
+}
+
+// steps is what a caller asks for: a whole rotation, or a step of one.
+func (s *service) steps(req *secgossipv1.RotateKeysRequest) (func(context.Context, func(secgossip.Progress)) (secgossip.Rotation, error), error) {
+	type report = func(secgossip.Progress)
+	number := req.GetEpoch()
+	switch step := req.GetStep(); {
+	case step == secgossipv1.RotationStep_ROTATION_STEP_USE:
+		return func(ctx context.Context, r report) (secgossip.Rotation, error) { return s.node.Use(ctx, number, r) }, nil
+	case step == secgossipv1.RotationStep_ROTATION_STEP_REMOVE && number > 0:
+		return func(ctx context.Context, r report) (secgossip.Rotation, error) { return s.node.Remove(ctx, number, r) }, nil
+	case number > 0:
+		return nil, connect.NewError(connect.CodeInvalidArgument, "epoch: the next one is made, whatever its number")
+	case step == secgossipv1.RotationStep_ROTATION_STEP_UNSPECIFIED:
+		return s.node.Rotate, nil
+	case step == secgossipv1.RotationStep_ROTATION_STEP_INSTALL:
+		return s.node.Install, nil
+	}
+	return nil, connect.NewError(connect.CodeInvalidArgument, "step: an unknown one, or an epoch to remove is missing")
 }
 
 // rehearse says which members a rotation would reach.

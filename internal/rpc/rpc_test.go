@@ -248,7 +248,7 @@ func TestPlainJSONAnswersWithEveryFieldByItsName(t *testing.T) {
 	for _, http2 := range []bool{false, true} {
 		resp := a.post(t, http2, secgossipv1connect.AgentServiceListKeysProcedure, "application/json", "{}", "keys:read")
 		body := strings.ReplaceAll(string(must(io.ReadAll(resp.Body))), " ", "")
-		want := `{"epochs":[{"number":"7","primary":false,"state":"","fingerprint":"","held_by":3,"sealed":"0"}]}`
+		want := `{"epochs":[{"number":"7","primary":false,"state":"","fingerprint":"","held_by":3,"sealed":"0"}],"keeper":"","rotate_every_s":"0","nodes":[]}`
 		if resp.StatusCode != http.StatusOK || resp.ProtoMajor != map[bool]int{false: 1, true: 2}[http2] || body != want {
 			t.Errorf("HTTP/%d: got %d %s, want %s", resp.ProtoMajor, resp.StatusCode, body, want)
 		}

@@ -32,6 +32,63 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// RotationStep is a part of a rotation, in the words of an epoch's life.
+type RotationStep int32
+
+const (
+	// All of them, one after another.
+	RotationStep_ROTATION_STEP_UNSPECIFIED RotationStep = 0
+	// A new epoch is made, and every live node fetches its secret and opens with it.
+	RotationStep_ROTATION_STEP_INSTALL RotationStep = 1
+	// Every live node seals with it.
+	RotationStep_ROTATION_STEP_USE RotationStep = 2
+	// Every live node forgets it.
+	RotationStep_ROTATION_STEP_REMOVE RotationStep = 3
+)
+
+// Enum value maps for RotationStep.
+var (
+	RotationStep_name = map[int32]string{
+		0: "ROTATION_STEP_UNSPECIFIED",
+		1: "ROTATION_STEP_INSTALL",
+		2: "ROTATION_STEP_USE",
+		3: "ROTATION_STEP_REMOVE",
+	}
+	RotationStep_value = map[string]int32{
+		"ROTATION_STEP_UNSPECIFIED": 0,
+		"ROTATION_STEP_INSTALL":     1,
+		"ROTATION_STEP_USE":         2,
+		"ROTATION_STEP_REMOVE":      3,
+	}
+)
+
+func (x RotationStep) Enum() *RotationStep {
+	p := new(RotationStep)
+	*p = x
+	return p
+}
+
+func (x RotationStep) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RotationStep) Descriptor() protoreflect.EnumDescriptor {
+	return file_secgossip_v1_agent_proto_enumTypes[0].Descriptor()
+}
+
+func (RotationStep) Type() protoreflect.EnumType {
+	return &file_secgossip_v1_agent_proto_enumTypes[0]
+}
+
+func (x RotationStep) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RotationStep.Descriptor instead.
+func (RotationStep) EnumDescriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{0}
+}
+
 // FireEventRequest carries one event.
 type FireEventRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -921,7 +978,12 @@ type RotateKeysRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Change nothing; only report which members a rotation would reach and which
 	// it would leave behind.
-	DryRun        bool `protobuf:"varint,1,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	DryRun bool `protobuf:"varint,1,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// One step by hand, or all three.
+	Step RotationStep `protobuf:"varint,2,opt,name=step,proto3,enum=secgossip.v1.RotationStep" json:"step,omitempty"`
+	// Which epoch to use or remove; 0 is the highest held, and for use only. Not for
+	// an install, which makes the next.
+	Epoch         uint64 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -961,6 +1023,20 @@ func (x *RotateKeysRequest) GetDryRun() bool {
 		return x.DryRun
 	}
 	return false
+}
+
+func (x *RotateKeysRequest) GetStep() RotationStep {
+	if x != nil {
+		return x.Step
+	}
+	return RotationStep_ROTATION_STEP_UNSPECIFIED
+}
+
+func (x *RotateKeysRequest) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
 }
 
 // RotateKeysResponse is a batch of news about a rotation.
@@ -1088,18 +1164,19 @@ func (x *RotationProgress) GetDetail() string {
 // RotationSummary says how a rotation ended.
 type RotationSummary struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The number of the new epoch; in a dry run the number it would get.
+	// The number of the new epoch; in a dry run the number it would get; of one
+	// step, the epoch it was about.
 	Epoch uint64 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// The number of the epoch that was primary before.
 	Previous uint64 `protobuf:"varint,2,opt,name=previous,proto3" json:"previous,omitempty"`
 	// The new epoch's fingerprint, 8 hexadecimal digits; empty in a dry run.
 	Fingerprint string `protobuf:"bytes,3,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
-	// How many nodes use the new epoch.
+	// How many nodes use the new epoch; of one step, have done it.
 	Using uint32 `protobuf:"varint,4,opt,name=using,proto3" json:"using,omitempty"`
-	// The nodes that do not use it, by name. They fetch it by themselves when
-	// they come back.
+	// The nodes that did not, by name. They follow by themselves when they come
+	// back.
 	Missing []string `protobuf:"bytes,5,rep,name=missing,proto3" json:"missing,omitempty"`
-	// Whether the previous epoch was removed everywhere.
+	// Whether the previous epoch, or the one to remove, was removed everywhere.
 	Removed bool `protobuf:"varint,6,opt,name=removed,proto3" json:"removed,omitempty"`
 	// How long it took, in milliseconds.
 	DurationMs    uint64 `protobuf:"varint,7,opt,name=duration_ms,json=durationMs,proto3" json:"duration_ms,omitempty"`
@@ -1227,7 +1304,14 @@ func (*ListKeysRequest) Descriptor() ([]byte, []int) {
 type ListKeysResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The epochs that the answering agent holds, newest first.
-	Epochs        []*Epoch `protobuf:"bytes,1,rep,name=epochs,proto3" json:"epochs,omitempty"`
+	Epochs []*Epoch `protobuf:"bytes,1,rep,name=epochs,proto3" json:"epochs,omitempty"`
+	// The keeper that rotates by itself, as the answering agent sees it; empty when
+	// none is alive.
+	Keeper string `protobuf:"bytes,2,opt,name=keeper,proto3" json:"keeper,omitempty"`
+	// How long an epoch is used, in seconds, as the answering agent is set.
+	RotateEveryS uint64 `protobuf:"varint,3,opt,name=rotate_every_s,json=rotateEveryS,proto3" json:"rotate_every_s,omitempty"`
+	// Every member that is not gone for good, and the epoch it last sealed with.
+	Nodes         []*NodeEpoch `protobuf:"bytes,4,rep,name=nodes,proto3" json:"nodes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1269,6 +1353,91 @@ func (x *ListKeysResponse) GetEpochs() []*Epoch {
 	return nil
 }
 
+func (x *ListKeysResponse) GetKeeper() string {
+	if x != nil {
+		return x.Keeper
+	}
+	return ""
+}
+
+func (x *ListKeysResponse) GetRotateEveryS() uint64 {
+	if x != nil {
+		return x.RotateEveryS
+	}
+	return 0
+}
+
+func (x *ListKeysResponse) GetNodes() []*NodeEpoch {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+// NodeEpoch says which epoch a node uses, as the answering agent has seen it.
+type NodeEpoch struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node's name.
+	Node string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// Its status as a member.
+	Status string `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"`
+	// The epoch it last sealed with; 0 when nothing came from it yet.
+	Epoch         uint64 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeEpoch) Reset() {
+	*x = NodeEpoch{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeEpoch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeEpoch) ProtoMessage() {}
+
+func (x *NodeEpoch) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeEpoch.ProtoReflect.Descriptor instead.
+func (*NodeEpoch) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *NodeEpoch) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeEpoch) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+func (x *NodeEpoch) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
 // Epoch is a numbered generation of the gossip key, without the key.
 type Epoch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1292,7 +1461,7 @@ type Epoch struct {
 
 func (x *Epoch) Reset() {
 	*x = Epoch{}
-	mi := &file_secgossip_v1_agent_proto_msgTypes[21]
+	mi := &file_secgossip_v1_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1304,7 +1473,7 @@ func (x *Epoch) String() string {
 func (*Epoch) ProtoMessage() {}
 
 func (x *Epoch) ProtoReflect() protoreflect.Message {
-	mi := &file_secgossip_v1_agent_proto_msgTypes[21]
+	mi := &file_secgossip_v1_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1317,7 +1486,7 @@ func (x *Epoch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Epoch.ProtoReflect.Descriptor instead.
 func (*Epoch) Descriptor() ([]byte, []int) {
-	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{21}
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Epoch) GetNumber() uint64 {
@@ -1431,9 +1600,11 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12.\n" +
 	"\amembers\x18\x02 \x03(\v2\x14.secgossip.v1.MemberR\amembers\"\x0e\n" +
 	"\fLeaveRequest\"\x0f\n" +
-	"\rLeaveResponse\",\n" +
+	"\rLeaveResponse\"r\n" +
 	"\x11RotateKeysRequest\x12\x17\n" +
-	"\adry_run\x18\x01 \x01(\bR\x06dryRun\"\x89\x01\n" +
+	"\adry_run\x18\x01 \x01(\bR\x06dryRun\x12.\n" +
+	"\x04step\x18\x02 \x01(\x0e2\x1a.secgossip.v1.RotationStepR\x04step\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\"\x89\x01\n" +
 	"\x12RotateKeysResponse\x12:\n" +
 	"\bprogress\x18\x01 \x03(\v2\x1e.secgossip.v1.RotationProgressR\bprogress\x127\n" +
 	"\asummary\x18\x02 \x01(\v2\x1d.secgossip.v1.RotationSummaryR\asummary\"T\n" +
@@ -1450,9 +1621,16 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"\aremoved\x18\x06 \x01(\bR\aremoved\x12\x1f\n" +
 	"\vduration_ms\x18\a \x01(\x04R\n" +
 	"durationMs\"\x11\n" +
-	"\x0fListKeysRequest\"?\n" +
+	"\x0fListKeysRequest\"\xac\x01\n" +
 	"\x10ListKeysResponse\x12+\n" +
-	"\x06epochs\x18\x01 \x03(\v2\x13.secgossip.v1.EpochR\x06epochs\"\xd8\x01\n" +
+	"\x06epochs\x18\x01 \x03(\v2\x13.secgossip.v1.EpochR\x06epochs\x12\x16\n" +
+	"\x06keeper\x18\x02 \x01(\tR\x06keeper\x12$\n" +
+	"\x0erotate_every_s\x18\x03 \x01(\x04R\frotateEveryS\x12-\n" +
+	"\x05nodes\x18\x04 \x03(\v2\x17.secgossip.v1.NodeEpochR\x05nodes\"M\n" +
+	"\tNodeEpoch\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x16\n" +
+	"\x06status\x18\x02 \x01(\tR\x06status\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\"\xd8\x01\n" +
 	"\x05Epoch\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x18\n" +
 	"\aprimary\x18\x02 \x01(\bR\aprimary\x12\x14\n" +
@@ -1460,7 +1638,12 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"\acreated\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x12 \n" +
 	"\vfingerprint\x18\x05 \x01(\tR\vfingerprint\x12\x17\n" +
 	"\aheld_by\x18\x06 \x01(\rR\x06heldBy\x12\x16\n" +
-	"\x06sealed\x18\a \x01(\x04R\x06sealed2\xb1\x04\n" +
+	"\x06sealed\x18\a \x01(\x04R\x06sealed*y\n" +
+	"\fRotationStep\x12\x1d\n" +
+	"\x19ROTATION_STEP_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15ROTATION_STEP_INSTALL\x10\x01\x12\x15\n" +
+	"\x11ROTATION_STEP_USE\x10\x02\x12\x18\n" +
+	"\x14ROTATION_STEP_REMOVE\x10\x032\xb1\x04\n" +
 	"\fAgentService\x12L\n" +
 	"\tFireEvent\x12\x1e.secgossip.v1.FireEventRequest\x1a\x1f.secgossip.v1.FireEventResponse\x12R\n" +
 	"\vListMembers\x12 .secgossip.v1.ListMembersRequest\x1a!.secgossip.v1.ListMembersResponse\x12F\n" +
@@ -1483,71 +1666,76 @@ func file_secgossip_v1_agent_proto_rawDescGZIP() []byte {
 	return file_secgossip_v1_agent_proto_rawDescData
 }
 
-var file_secgossip_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_secgossip_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_secgossip_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_secgossip_v1_agent_proto_goTypes = []any{
-	(*FireEventRequest)(nil),      // 0: secgossip.v1.FireEventRequest
-	(*FireEventResponse)(nil),     // 1: secgossip.v1.FireEventResponse
-	(*ListMembersRequest)(nil),    // 2: secgossip.v1.ListMembersRequest
-	(*ListMembersResponse)(nil),   // 3: secgossip.v1.ListMembersResponse
-	(*Member)(nil),                // 4: secgossip.v1.Member
-	(*GetInfoRequest)(nil),        // 5: secgossip.v1.GetInfoRequest
-	(*GetInfoResponse)(nil),       // 6: secgossip.v1.GetInfoResponse
-	(*InfoSection)(nil),           // 7: secgossip.v1.InfoSection
-	(*StreamEventsRequest)(nil),   // 8: secgossip.v1.StreamEventsRequest
-	(*StreamEventsResponse)(nil),  // 9: secgossip.v1.StreamEventsResponse
-	(*EventRecord)(nil),           // 10: secgossip.v1.EventRecord
-	(*UserEvent)(nil),             // 11: secgossip.v1.UserEvent
-	(*MemberEvent)(nil),           // 12: secgossip.v1.MemberEvent
-	(*LeaveRequest)(nil),          // 13: secgossip.v1.LeaveRequest
-	(*LeaveResponse)(nil),         // 14: secgossip.v1.LeaveResponse
-	(*RotateKeysRequest)(nil),     // 15: secgossip.v1.RotateKeysRequest
-	(*RotateKeysResponse)(nil),    // 16: secgossip.v1.RotateKeysResponse
-	(*RotationProgress)(nil),      // 17: secgossip.v1.RotationProgress
-	(*RotationSummary)(nil),       // 18: secgossip.v1.RotationSummary
-	(*ListKeysRequest)(nil),       // 19: secgossip.v1.ListKeysRequest
-	(*ListKeysResponse)(nil),      // 20: secgossip.v1.ListKeysResponse
-	(*Epoch)(nil),                 // 21: secgossip.v1.Epoch
-	nil,                           // 22: secgossip.v1.Member.TagsEntry
-	nil,                           // 23: secgossip.v1.GetInfoResponse.SectionsEntry
-	nil,                           // 24: secgossip.v1.InfoSection.ValuesEntry
-	(*timestamppb.Timestamp)(nil), // 25: google.protobuf.Timestamp
+	(RotationStep)(0),             // 0: secgossip.v1.RotationStep
+	(*FireEventRequest)(nil),      // 1: secgossip.v1.FireEventRequest
+	(*FireEventResponse)(nil),     // 2: secgossip.v1.FireEventResponse
+	(*ListMembersRequest)(nil),    // 3: secgossip.v1.ListMembersRequest
+	(*ListMembersResponse)(nil),   // 4: secgossip.v1.ListMembersResponse
+	(*Member)(nil),                // 5: secgossip.v1.Member
+	(*GetInfoRequest)(nil),        // 6: secgossip.v1.GetInfoRequest
+	(*GetInfoResponse)(nil),       // 7: secgossip.v1.GetInfoResponse
+	(*InfoSection)(nil),           // 8: secgossip.v1.InfoSection
+	(*StreamEventsRequest)(nil),   // 9: secgossip.v1.StreamEventsRequest
+	(*StreamEventsResponse)(nil),  // 10: secgossip.v1.StreamEventsResponse
+	(*EventRecord)(nil),           // 11: secgossip.v1.EventRecord
+	(*UserEvent)(nil),             // 12: secgossip.v1.UserEvent
+	(*MemberEvent)(nil),           // 13: secgossip.v1.MemberEvent
+	(*LeaveRequest)(nil),          // 14: secgossip.v1.LeaveRequest
+	(*LeaveResponse)(nil),         // 15: secgossip.v1.LeaveResponse
+	(*RotateKeysRequest)(nil),     // 16: secgossip.v1.RotateKeysRequest
+	(*RotateKeysResponse)(nil),    // 17: secgossip.v1.RotateKeysResponse
+	(*RotationProgress)(nil),      // 18: secgossip.v1.RotationProgress
+	(*RotationSummary)(nil),       // 19: secgossip.v1.RotationSummary
+	(*ListKeysRequest)(nil),       // 20: secgossip.v1.ListKeysRequest
+	(*ListKeysResponse)(nil),      // 21: secgossip.v1.ListKeysResponse
+	(*NodeEpoch)(nil),             // 22: secgossip.v1.NodeEpoch
+	(*Epoch)(nil),                 // 23: secgossip.v1.Epoch
+	nil,                           // 24: secgossip.v1.Member.TagsEntry
+	nil,                           // 25: secgossip.v1.GetInfoResponse.SectionsEntry
+	nil,                           // 26: secgossip.v1.InfoSection.ValuesEntry
+	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
 }
 var file_secgossip_v1_agent_proto_depIdxs = []int32{
-	4,  // 0: secgossip.v1.ListMembersResponse.members:type_name -> secgossip.v1.Member
-	22, // 1: secgossip.v1.Member.tags:type_name -> secgossip.v1.Member.TagsEntry
-	23, // 2: secgossip.v1.GetInfoResponse.sections:type_name -> secgossip.v1.GetInfoResponse.SectionsEntry
-	24, // 3: secgossip.v1.InfoSection.values:type_name -> secgossip.v1.InfoSection.ValuesEntry
-	10, // 4: secgossip.v1.StreamEventsResponse.records:type_name -> secgossip.v1.EventRecord
-	25, // 5: secgossip.v1.EventRecord.seen:type_name -> google.protobuf.Timestamp
-	11, // 6: secgossip.v1.EventRecord.user:type_name -> secgossip.v1.UserEvent
-	12, // 7: secgossip.v1.EventRecord.member:type_name -> secgossip.v1.MemberEvent
-	25, // 8: secgossip.v1.UserEvent.issued:type_name -> google.protobuf.Timestamp
-	25, // 9: secgossip.v1.UserEvent.expires:type_name -> google.protobuf.Timestamp
-	4,  // 10: secgossip.v1.MemberEvent.members:type_name -> secgossip.v1.Member
-	17, // 11: secgossip.v1.RotateKeysResponse.progress:type_name -> secgossip.v1.RotationProgress
-	18, // 12: secgossip.v1.RotateKeysResponse.summary:type_name -> secgossip.v1.RotationSummary
-	21, // 13: secgossip.v1.ListKeysResponse.epochs:type_name -> secgossip.v1.Epoch
-	25, // 14: secgossip.v1.Epoch.created:type_name -> google.protobuf.Timestamp
-	7,  // 15: secgossip.v1.GetInfoResponse.SectionsEntry.value:type_name -> secgossip.v1.InfoSection
-	0,  // 16: secgossip.v1.AgentService.FireEvent:input_type -> secgossip.v1.FireEventRequest
-	2,  // 17: secgossip.v1.AgentService.ListMembers:input_type -> secgossip.v1.ListMembersRequest
-	5,  // 18: secgossip.v1.AgentService.GetInfo:input_type -> secgossip.v1.GetInfoRequest
-	8,  // 19: secgossip.v1.AgentService.StreamEvents:input_type -> secgossip.v1.StreamEventsRequest
-	13, // 20: secgossip.v1.AgentService.Leave:input_type -> secgossip.v1.LeaveRequest
-	15, // 21: secgossip.v1.AgentService.RotateKeys:input_type -> secgossip.v1.RotateKeysRequest
-	19, // 22: secgossip.v1.AgentService.ListKeys:input_type -> secgossip.v1.ListKeysRequest
-	1,  // 23: secgossip.v1.AgentService.FireEvent:output_type -> secgossip.v1.FireEventResponse
-	3,  // 24: secgossip.v1.AgentService.ListMembers:output_type -> secgossip.v1.ListMembersResponse
-	6,  // 25: secgossip.v1.AgentService.GetInfo:output_type -> secgossip.v1.GetInfoResponse
-	9,  // 26: secgossip.v1.AgentService.StreamEvents:output_type -> secgossip.v1.StreamEventsResponse
-	14, // 27: secgossip.v1.AgentService.Leave:output_type -> secgossip.v1.LeaveResponse
-	16, // 28: secgossip.v1.AgentService.RotateKeys:output_type -> secgossip.v1.RotateKeysResponse
-	20, // 29: secgossip.v1.AgentService.ListKeys:output_type -> secgossip.v1.ListKeysResponse
-	23, // [23:30] is the sub-list for method output_type
-	16, // [16:23] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	5,  // 0: secgossip.v1.ListMembersResponse.members:type_name -> secgossip.v1.Member
+	24, // 1: secgossip.v1.Member.tags:type_name -> secgossip.v1.Member.TagsEntry
+	25, // 2: secgossip.v1.GetInfoResponse.sections:type_name -> secgossip.v1.GetInfoResponse.SectionsEntry
+	26, // 3: secgossip.v1.InfoSection.values:type_name -> secgossip.v1.InfoSection.ValuesEntry
+	11, // 4: secgossip.v1.StreamEventsResponse.records:type_name -> secgossip.v1.EventRecord
+	27, // 5: secgossip.v1.EventRecord.seen:type_name -> google.protobuf.Timestamp
+	12, // 6: secgossip.v1.EventRecord.user:type_name -> secgossip.v1.UserEvent
+	13, // 7: secgossip.v1.EventRecord.member:type_name -> secgossip.v1.MemberEvent
+	27, // 8: secgossip.v1.UserEvent.issued:type_name -> google.protobuf.Timestamp
+	27, // 9: secgossip.v1.UserEvent.expires:type_name -> google.protobuf.Timestamp
+	5,  // 10: secgossip.v1.MemberEvent.members:type_name -> secgossip.v1.Member
+	0,  // 11: secgossip.v1.RotateKeysRequest.step:type_name -> secgossip.v1.RotationStep
+	18, // 12: secgossip.v1.RotateKeysResponse.progress:type_name -> secgossip.v1.RotationProgress
+	19, // 13: secgossip.v1.RotateKeysResponse.summary:type_name -> secgossip.v1.RotationSummary
+	23, // 14: secgossip.v1.ListKeysResponse.epochs:type_name -> secgossip.v1.Epoch
+	22, // 15: secgossip.v1.ListKeysResponse.nodes:type_name -> secgossip.v1.NodeEpoch
+	27, // 16: secgossip.v1.Epoch.created:type_name -> google.protobuf.Timestamp
+	8,  // 17: secgossip.v1.GetInfoResponse.SectionsEntry.value:type_name -> secgossip.v1.InfoSection
+	1,  // 18: secgossip.v1.AgentService.FireEvent:input_type -> secgossip.v1.FireEventRequest
+	3,  // 19: secgossip.v1.AgentService.ListMembers:input_type -> secgossip.v1.ListMembersRequest
+	6,  // 20: secgossip.v1.AgentService.GetInfo:input_type -> secgossip.v1.GetInfoRequest
+	9,  // 21: secgossip.v1.AgentService.StreamEvents:input_type -> secgossip.v1.StreamEventsRequest
+	14, // 22: secgossip.v1.AgentService.Leave:input_type -> secgossip.v1.LeaveRequest
+	16, // 23: secgossip.v1.AgentService.RotateKeys:input_type -> secgossip.v1.RotateKeysRequest
+	20, // 24: secgossip.v1.AgentService.ListKeys:input_type -> secgossip.v1.ListKeysRequest
+	2,  // 25: secgossip.v1.AgentService.FireEvent:output_type -> secgossip.v1.FireEventResponse
+	4,  // 26: secgossip.v1.AgentService.ListMembers:output_type -> secgossip.v1.ListMembersResponse
+	7,  // 27: secgossip.v1.AgentService.GetInfo:output_type -> secgossip.v1.GetInfoResponse
+	10, // 28: secgossip.v1.AgentService.StreamEvents:output_type -> secgossip.v1.StreamEventsResponse
+	15, // 29: secgossip.v1.AgentService.Leave:output_type -> secgossip.v1.LeaveResponse
+	17, // 30: secgossip.v1.AgentService.RotateKeys:output_type -> secgossip.v1.RotateKeysResponse
+	21, // 31: secgossip.v1.AgentService.ListKeys:output_type -> secgossip.v1.ListKeysResponse
+	25, // [25:32] is the sub-list for method output_type
+	18, // [18:25] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_secgossip_v1_agent_proto_init() }
@@ -1564,13 +1752,14 @@ func file_secgossip_v1_agent_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_secgossip_v1_agent_proto_rawDesc), len(file_secgossip_v1_agent_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   25,
+			NumEnums:      1,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_secgossip_v1_agent_proto_goTypes,
 		DependencyIndexes: file_secgossip_v1_agent_proto_depIdxs,
+		EnumInfos:         file_secgossip_v1_agent_proto_enumTypes,
 		MessageInfos:      file_secgossip_v1_agent_proto_msgTypes,
 	}.Build()
 	File_secgossip_v1_agent_proto = out.File
