@@ -78,6 +78,35 @@ func TestPacketsGoByStreamWhileUDPIsBlockedOneWay(t *testing.T) {
 	})
 }
 
+// A path that works is checked now and then. When memberlist dials, because a
+// probe by UDP was not answered, it is checked at once.
+func TestStreamAfterALostProbeHasThePathChecked(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b := c.pair()
+		talk(a, b, 10)
+		c.net.BlockUDP(a.addr.Addr(), b.addr.Addr())
+		stream, err := a.DialAddressTimeout(b.to(), time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stream.Close()
+		talk(a, b, 8)
+		if !a.Seen(a.of(b)).Carried || b.Seen(b.of(a)).Carried {
+			t.Error("a has not found out, or b thinks that it is concerned")
+		}
+		c.net.Unblock(a.addr.Addr(), b.addr.Addr())
+		talk(a, b, 10)
+		// Where UDP works a stream changes nothing.
+		if stream, err = a.DialAddressTimeout(b.to(), time.Second); err != nil {
+			t.Fatal(err)
+		}
+		stream.Close()
+		if _, atB := talk(a, b, 40); atB != 40 || a.Seen(a.of(b)).Carried || a.logged("\n") != 2 {
+			t.Errorf("%d of 40 packets arrived, and a logged\n%s", atB, a.log.String())
+		}
+	})
+}
+
 func TestPacketsGoByStreamWhileUDPIsBlockedBothWays(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.pair()

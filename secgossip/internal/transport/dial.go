@@ -27,6 +27,7 @@ func (t *Transport) now() time.Time { return time.Now() }
 func (t *Transport) DialAddressTimeout(addr memberlist.Address, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(t.ctx, timeout)
 	defer cancel()
+	t.doubtPath(addr)
 	conn, member, _, err := t.dial(ctx, addr, wire.PurposeGossip)
 	if err != nil {
 		return nil, dialError(err)
@@ -37,6 +38,17 @@ func (t *Transport) DialAddressTimeout(addr memberlist.Address, timeout time.Dur
 		return nil, dialError(err)
 	}
 	return stream, nil
+}
+
+// doubtPath has the path to a member checked now. memberlist dials a member when
+// it has heard nothing by UDP of a probe; the other streams, a sync of its own
+// every half minute, are so few that they need not be told apart.
+func (t *Transport) doubtPath(addr memberlist.Address) {
+	if peer, err := t.peerAt(addr); err == nil {
+		if p := t.sessions.get(peer.Name); p != nil {
+			p.path.doubt()
+		}
+	}
 }
 
 // Sync brings us and one member up to date with each other and returns how far

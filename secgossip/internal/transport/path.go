@@ -78,6 +78,16 @@ func (p *path) use(now time.Time) (blocked bool) {
 	return p.blocked
 }
 
+// doubt has a path that works checked now: something did not come back. A check
+// that is under way goes on.
+func (p *path) doubt() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.blocked && p.tries == 0 {
+		p.asked = time.Time{}
+	}
+}
+
 // block makes the path a blocked one: there is no way at all.
 func (p *path) block() {
 	p.mu.Lock()
