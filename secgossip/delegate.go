@@ -103,11 +103,16 @@ func (l *memberlistLog) admit(now time.Time) (skipped int, ok bool) {
 	return skipped, true
 }
 
+// probedByTCP is in what memberlist says each time that a probe by UDP is lost and
+// one by TCP is answered. The transport looks into that and says it once.
+const probedByTCP = "over TCP but UDP probes failed"
+
 func (l *memberlistLog) Write(line []byte) (int, error) {
 	text := strings.TrimSpace(string(line))
 	level := slog.LevelDebug
 	// After Close it finds its transport gone, which is as it should be.
-	if n := l.node; n.ctx.Err() == nil && (strings.HasPrefix(text, "[WARN]") || strings.HasPrefix(text, "[ERR]")) {
+	if n := l.node; n.ctx.Err() == nil && (strings.HasPrefix(text, "[WARN]") || strings.HasPrefix(text, "[ERR]")) &&
+		!strings.Contains(text, probedByTCP) {
 		level = slog.LevelWarn
 	}
 	if _, after, ok := strings.Cut(text, "] memberlist: "); ok {

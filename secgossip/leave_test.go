@@ -155,3 +155,19 @@ func TestWarningsOfMemberlistAreBounded(t *testing.T) {
 		}
 	})
 }
+
+// Of a member whose UDP is blocked the transport tells, once, and not memberlist
+// at every probe.
+func TestLostProbesByUDPAreNoWarnings(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		log := new(logBuffer)
+		c.logger = slog.New(slog.NewTextHandler(log, nil))
+		a, b, d := c.three()
+		c.net.BlockUDP(a.addr.Addr(), b.addr.Addr())
+		c.net.BlockUDP(d.addr.Addr(), b.addr.Addr())
+		time.Sleep(time.Minute)
+		if got := lines(log, "level=WARN"); len(got) != 2 || log.count("its packets go by stream") != 2 {
+			t.Errorf("got %q, want that a and d, once each, cannot reach b", got)
+		}
+	})
+}
