@@ -65,6 +65,9 @@ var layout = []row{
 		theirs: "golang.org/x/sys golang.org/x/term",
 	},
 	{
+		pkg: "internal/field", // real agents on networks with filters, routers and two IP families: tests only
+	},
+	{
 		pkg: "internal/siege", // what strangers do to real agents: benchmarks only
 	},
 	{
