@@ -24,7 +24,8 @@ const (
 )
 
 // Path is how packets get from this node to a member. It is empty for this node
-// itself and for a member that is not alive.
+// itself, for a member that is not alive, and for one that neither datagrams nor
+// streams of ours get to: others vouch for it.
 type Path string
 
 // The paths.
@@ -117,7 +118,7 @@ func (n *Node) member(name string) (Member, bool) {
 		seen := n.transport.Seen(peer)
 		m.Endpoint, m.Epoch = seen.Endpoint, seen.Epoch
 		switch {
-		case status != StatusAlive:
+		case status != StatusAlive, seen.Blocked && !seen.Carried:
 		case seen.Carried:
 			m.Path = PathStream
 		default:

@@ -41,6 +41,9 @@ func TestHostsOfEitherFamilyAreOneCluster(t *testing.T) {
 	f.awaitProbes(b, 10)
 	f.awaitProbes(c, 10)
 	f.awaitAlive()
+	f.awaitPaths(a, map[string]string{"b": udp, "c": udp})
+	f.awaitPaths(b, map[string]string{"a": udp, "c": ""})
+	f.awaitPaths(c, map[string]string{"a": udp, "b": ""})
 	f.everybodyHears("later")
 	f.nobodyFailed()
 }

@@ -292,7 +292,8 @@ type Member struct {
 	// SHA-256 of the node's 32-byte Ed25519 public key, as 64 hexadecimal digits.
 	PrincipalKey string `protobuf:"bytes,7,opt,name=principal_key,json=principalKey,proto3" json:"principal_key,omitempty"`
 	// How packets get from the answering agent to the node: "udp", or "stream" while
-	// UDP to it is blocked. Empty for its own node and for one that is not alive.
+	// UDP to it is blocked. Empty for its own node, for one that is not alive, and
+	// for one that it cannot reach by either while others can.
 	Path          string `protobuf:"bytes,8,opt,name=path,proto3" json:"path,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -554,6 +554,26 @@ func TestPeerOfAnotherFamilyIsReachedByStream(t *testing.T) {
 	})
 }
 
+// A peer that no socket of ours gets to is not said to be reached by anything.
+func TestPeerThatNothingReachesIsNeitherReachedByUDPNorByStream(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b := c.node("a").start(), c.node("b")
+		b.endpoints = []netip.AddrPort{netip.MustParseAddrPort("[2001:db8::b]:7946")}
+		b.start()
+		a.learn(b)
+		for i := range 10 {
+			a.WriteToAddress(ackOf(uint32(i)), b.to())
+			time.Sleep(time.Second)
+		}
+		if seen := a.Seen(a.of(b)); !seen.Blocked || seen.Carried {
+			t.Errorf("blocked: %v, carried: %v", seen.Blocked, seen.Carried)
+		}
+		if got := a.log.String(); got != "" {
+			t.Errorf("a logged\n%s", got)
+		}
+	})
+}
+
 // Threat N10: a node that runs on another host alone says it is at 127.0.0.1.
 // Whoever believed that would talk to itself, or to whatever listens there.
 func TestLoopbackOfAnotherHostIsNoEndpoint(t *testing.T) {

@@ -196,7 +196,8 @@ func (t *Transport) PeerChanged(peer *guard.Peer) {
 type Seen struct {
 	Endpoint netip.AddrPort // where it is reached; invalid if nobody said
 	Epoch    uint64         // the epoch it last sealed with; 0: nothing came yet
-	Carried  bool           // UDP to it is blocked, and its packets go by stream
+	Blocked  bool           // UDP to it is blocked
+	Carried  bool           // then: its packets go by stream; otherwise nothing gets there
 }
 
 // Seen says where a peer is reached, how, and which epoch it last sealed with.
@@ -206,7 +207,7 @@ func (t *Transport) Seen(peer *guard.Peer) (seen Seen) {
 	}
 	if p := t.sessions.get(peer.Name); p != nil {
 		seen.Epoch = p.epoch.Load()
-		_, seen.Carried = p.path.state()
+		seen.Blocked, seen.Carried = p.path.state()
 	}
 	return seen
 }
