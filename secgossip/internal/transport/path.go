@@ -111,7 +111,9 @@ func (p *path) due(now time.Time, interval time.Duration) bool {
 	case !p.known:
 		wait = 0
 	}
-	if now.Sub(p.asked) < wait {
+	// Whoever asks does so every tryEvery, now a little early and now a little
+	// late. A challenge that is all but due must not wait for the next time.
+	if now.Sub(p.asked) < wait-tryEvery/2 {
 		return false
 	}
 	if p.tries >= pathTries {

@@ -43,6 +43,30 @@ func TestPathIsBlockedAfterSixChallengesWithoutAnAnswer(t *testing.T) {
 	}
 }
 
+// A ticker that comes a little early must not double the time that a check takes.
+func TestCheckTakesSixSecondsWhateverTheTickerDoes(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	one := netip.MustParseAddrPort("192.0.2.1:1")
+	var p path
+	p.use(now)
+	for i := range 6 {
+		at := now.Add(time.Duration(i) * tryEvery)
+		if i%2 == 1 {
+			at = at.Add(-time.Millisecond)
+		}
+		if !p.due(at, checkEvery) {
+			t.Fatalf("no challenge at the %dth tick", i)
+		}
+		p.ask(at, [8]byte{byte(i)}, []netip.AddrPort{one})
+		if p.due(at.Add(tryEvery/4), checkEvery) {
+			t.Errorf("another one a quarter of a second after the %dth", i)
+		}
+	}
+	if end := now.Add(6*tryEvery - time.Millisecond); !p.due(end, checkEvery) || !p.use(end) {
+		t.Error("not blocked after six seconds")
+	}
+}
+
 func TestAnyAnswerOpensThePathAndNamesTheEndpoint(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	one, two := netip.MustParseAddrPort("192.0.2.1:1"), netip.MustParseAddrPort("192.0.2.2:2")
