@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -73,8 +74,13 @@ func TestNothingThatIsGossipedIsTooLargeToSend(t *testing.T) {
 		d.start().join(a)
 		c.settle()
 		cut.Store(true)
+		var mu sync.Mutex
 		sizes := make(map[int]int)
-		c.net.Tap(func(packet memnet.Datagram) { sizes[len(packet.Data)]++ })
+		c.net.Tap(func(packet memnet.Datagram) {
+			mu.Lock()
+			defer mu.Unlock()
+			sizes[len(packet.Data)]++
+		})
 
 		tags := map[string]string{"x": strings.Repeat("x", maxTagValue), "y": strings.Repeat("y", 244)}
 		if got := len(encodeTags(tags)); got < 500 || CheckTags(tags) != nil {
@@ -102,6 +108,8 @@ func TestNothingThatIsGossipedIsTooLargeToSend(t *testing.T) {
 		if got := d.seen.names(); len(got) != 1 || got[0] != name+":"+payload {
 			t.Errorf("d heard of %d events", len(got))
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		for size, count := range sizes {
 			if size > wire.MaxDatagram || size%wire.DatagramStep != 0 {
 				t.Errorf("%d datagrams of %d bytes", count, size)
