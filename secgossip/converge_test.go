@@ -54,7 +54,7 @@ func (c *cluster) wantOne(hosts ...*host) {
 
 // Both take the same number, and everybody hears of one first and then of the other.
 func TestTwoKeepersThatRotateAtOnceEndWithOneEpoch(t *testing.T) {
-	for seed := range 10 {
+	for seed := range 4 {
 		inBubble(t, func(t *testing.T, c *cluster) {
 			c.net.Delay(time.Millisecond, time.Duration(5+seed)*time.Millisecond)
 			a, b, d := c.host("a"), c.host("b", pki.RoleKeeper), c.host("d")
@@ -80,7 +80,7 @@ func TestTwoKeepersThatRotateAtOnceEndWithOneEpoch(t *testing.T) {
 // A story: the network is cut in two, and each part has a keeper that rotates. When
 // it is whole again, the cluster is too, whichever part rotated more often.
 func TestPartsThatRotatedByThemselvesBecomeOne(t *testing.T) {
-	for _, rotations := range [][2]int{{1, 1}, {2, 2}, {1, 3}, {4, 1}, {1, 0}} {
+	for _, rotations := range [][2]int{{1, 1}, {1, 3}, {4, 1}} {
 		t.Run(fmt.Sprint(rotations), func(t *testing.T) {
 			inBubble(t, func(t *testing.T, c *cluster) {
 				a, b, d, e := c.host("a"), c.host("b", pki.RoleKeeper), c.host("d"), c.host("e")
@@ -94,7 +94,7 @@ func TestPartsThatRotatedByThemselvesBecomeOne(t *testing.T) {
 				for range rotations[0] {
 					c.rotate(a)
 				}
-				time.Sleep(10 * time.Minute)
+				time.Sleep(3 * time.Minute)
 				for range rotations[1] {
 					c.rotate(b)
 				}

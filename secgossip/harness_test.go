@@ -24,6 +24,7 @@ import (
 // The locked memory must exist before any bubble: what is made inside one
 // belongs to it.
 func TestMain(m *testing.M) {
+	memnet.OneProcessor()
 	secret, err := keyring.NewSecret()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -30,6 +31,11 @@ import (
 	"github.com/secgossip/secgossip/secgossip/internal/seal"
 	"github.com/secgossip/secgossip/secgossip/internal/wire"
 )
+
+func TestMain(m *testing.M) {
+	memnet.OneProcessor()
+	os.Exit(m.Run())
+}
 
 // must fails the test on an error.
 func must[T any](v T, err error) func(t testing.TB) T {
