@@ -90,7 +90,7 @@ func TestStreamAfterALostProbeHasThePathChecked(t *testing.T) {
 			t.Fatal(err)
 		}
 		stream.Close()
-		talk(a, b, 8)
+		talk(a, b, 10)
 		if !a.Seen(a.of(b)).Carried || b.Seen(b.of(a)).Carried {
 			t.Error("a has not found out, or b thinks that it is concerned")
 		}
@@ -299,8 +299,8 @@ func TestCarrierThatAFirewallForgotIsReplaced(t *testing.T) {
 	}
 }
 
-// b cannot be dialled, takes its carrier for dead and opens another, which a must
-// write to when it hears that the first one has ended.
+// b cannot be dialled, takes its carrier for dead and opens another. When the first
+// one has ended, a must write to the other, which it did not open.
 func TestCarrierThatSomethingComesByIsWrittenTo(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.pair()
@@ -308,15 +308,21 @@ func TestCarrierThatSomethingComesByIsWrittenTo(t *testing.T) {
 		c.net.BlockUDP(b.addr.Addr(), a.addr.Addr())
 		a.config.Network = deaf{a.network, b.addr}
 		talk(a, b, detected)
-		q := &b.sessions.get("a").carrier
-		q.mu.Lock()
-		first := q.stream
-		q.stream = nil
-		q.mu.Unlock()
+		p := b.sessions.get("a")
+		p.carrier.mu.Lock()
+		first := p.carrier.stream
+		p.carrier.mu.Unlock()
+		if _, err := b.dialCarrier(p); err != nil {
+			t.Fatal(err)
+		}
 		talk(a, b, 5)
 		first.NetConn().Close()
+		talk(a, b, 1) // what was written to the first one at that moment is lost
 		if atA, atB := talk(a, b, 60); atA != 60 || atB != 60 {
 			t.Errorf("%d and %d of 60 packets arrived", atA, atB)
+		}
+		if got := a.Counters()["streams_accepted"]; got != 2 {
+			t.Errorf("b opened %d carriers, want the two", got)
 		}
 	})
 }
