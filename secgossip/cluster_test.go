@@ -92,6 +92,7 @@ func TestNodeThatLeftMayComeBackAtOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		d.stop()
+		time.Sleep(time.Millisecond) // no process starts in the one in which another has ended
 		d.start().join(a)
 		c.settle()
 		for _, h := range []*host{a, b, d} {
