@@ -51,7 +51,7 @@ func (n *Node) Info() map[string]map[string]string {
 			"primary": strconv.FormatUint(primary, 10),
 			"highest": strconv.FormatUint(highest, 10),
 			"age":     time.Since(n.config.Keyring.Keyring().Primary().Created).Round(time.Second).String(),
-			"keeper":  cmp.Or(n.actingKeeper(), "none"),
+			"keeper":  cmp.Or(n.ActingKeeper(), "none"),
 		},
 	}
 }

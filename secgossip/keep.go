@@ -45,27 +45,27 @@ func (n *Node) keepLoop() {
 			return
 		}
 		now := time.Now()
-		acting := n.actingKeeper()
-		switch {
-		case acting == "":
+		switch n.ActingKeeper() {
+		case "":
 			if n.overdue(now, n.config.RotateEvery) && now.Sub(warned) >= warnEvery {
 				warned = now
 				n.logger.Warn("no keeper is alive: the epoch in use is not replaced until one is",
 					slog.Uint64("epoch", n.config.Keyring.Keyring().Primary().Number))
 			}
-		case acting != string(n.config.Identity.Name):
-		case n.due(now) != "":
-			n.rotateAlone(n.due(now))
-		case now.Sub(asked) >= finishEvery:
-			asked = now
-			n.finish(now)
+		case string(n.config.Identity.Name):
+			if reason := n.due(now); reason != "" {
+				n.rotateAlone(reason)
+			} else if now.Sub(asked) >= finishEvery {
+				asked = now
+				n.finish(now)
+			}
 		}
 	}
 }
 
-// actingKeeper names the keeper that acts: of those alive, this node included, the
+// ActingKeeper names the keeper that acts: of those alive, this node included, the
 // one with the lowest name. It is empty when none is alive.
-func (n *Node) actingKeeper() string {
+func (n *Node) ActingKeeper() string {
 	names := n.liveKeepers()
 	if n.isKeeper() {
 		names = append(names, string(n.config.Identity.Name))

@@ -70,14 +70,11 @@ func (n *Node) Rotate(ctx context.Context, report func(Progress)) (Rotation, err
 
 // rotate is Rotate, for a reason that the statement gives.
 func (n *Node) rotate(ctx context.Context, reason string, report func(Progress)) (Rotation, error) {
-	if err := n.needKeeper(); err != nil {
-		return Rotation{}, err
-	}
-	if !n.rotating.TryLock() {
-		return Rotation{}, ErrRotating
-	}
-	defer n.rotating.Unlock()
+	return n.step(func() (Rotation, error) { return n.allSteps(ctx, reason, report) })
+}
 
+// allSteps is a whole rotation.
+func (n *Node) allSteps(ctx context.Context, reason string, report func(Progress)) (Rotation, error) {
 	old := n.config.Keyring.Keyring().Primary()
 	retire := n.retirement(old)
 	begin, install, err := n.beginEpoch(reason)

@@ -89,7 +89,7 @@ func (n *Node) Remove(ctx context.Context, number uint64, report func(Progress))
 	})
 }
 
-// step runs one step where a whole rotation may run, and not beside one.
+// step runs a step, or all of them, where that may be: on a keeper, and one at a time.
 func (n *Node) step(take func() (Rotation, error)) (Rotation, error) {
 	if err := n.needKeeper(); err != nil {
 		return Rotation{}, err
@@ -124,10 +124,6 @@ func (n *Node) behind(ctx context.Context, number uint64) (names []string) {
 	}
 	return names
 }
-
-// ActingKeeper names the keeper that rotates by itself; it is empty when none is
-// alive.
-func (n *Node) ActingKeeper() string { return n.actingKeeper() }
 
 // RotateEvery is how long an epoch is used, as this node is set.
 func (n *Node) RotateEvery() time.Duration { return n.config.RotateEvery }

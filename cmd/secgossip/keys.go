@@ -162,8 +162,6 @@ func describeRotation(w io.Writer, v summaryView, req *secgossipv1.RotateKeysReq
 		fmt.Fprintf(w, "A rotation would make epoch %d; nothing was changed.\n", v.Epoch)
 	case req.GetStep() == secgossipv1.RotationStep_ROTATION_STEP_INSTALL:
 		fmt.Fprintf(w, "Epoch %d (%s) is installed %s; `secgossip keys use` has it used.\n", v.Epoch, safe(v.Fingerprint), took)
-	case req.GetStep() == secgossipv1.RotationStep_ROTATION_STEP_USE:
-		fmt.Fprintf(w, "Epoch %d (%s) is in use %s; epoch %d stays.\n", v.Epoch, safe(v.Fingerprint), took, v.Previous)
 	case req.GetStep() == secgossipv1.RotationStep_ROTATION_STEP_REMOVE:
 		fmt.Fprintf(w, "Epoch %d is removed %s.\n", v.Epoch, took)
 	case v.Removed:
