@@ -21,8 +21,22 @@ import (
 // recordsFile is a BatchRoster in the state folder.
 const recordsFile = "nodes"
 
-// reconnectInterval is how often one absent node is tried, as in Serf.
-const reconnectInterval = 30 * time.Second
+const (
+	// reconnectInterval is how often absent nodes are tried: twice before anybody
+	// would be missed who is back for ten seconds.
+	reconnectInterval = 2 * time.Second
+
+	// saveInterval is how often the records of known nodes are written, if they
+	// changed.
+	saveInterval = 30 * time.Second
+
+	// A node that starts tries the next of those it knows so soon: those that are
+	// gone must not keep it from those that are there.
+	nextKnown = 250 * time.Millisecond
+
+	// maxTries is how many nodes are tried at a time.
+	maxTries = 8
+)
 
 // loadRecords reads the records kept from an earlier run. A file that does not
 // read is as good as none, and is replaced at the next save.
@@ -95,31 +109,73 @@ func (n *Node) forgetRecords() error {
 	return err
 }
 
-// reconnectLoop goes back to the cluster of an earlier run, and then tries one
-// absent node at a time, until the node closes or leaves.
+// reconnectLoop goes back to the cluster of an earlier run, and then tries absent
+// nodes, until the node closes or leaves.
 func (n *Node) reconnectLoop() {
-	for _, p := range n.absent() {
-		if n.ctx.Err() != nil || n.leaving.Load() || n.reconnect(p) {
-			break
-		}
-	}
-	ticker := time.NewTicker(reconnectInterval)
-	defer ticker.Stop()
+	tries := make(chan struct{}, maxTries)
+	n.comeBack(tries)
+	reconnect, save := time.NewTicker(reconnectInterval), time.NewTicker(saveInterval)
+	defer reconnect.Stop()
+	defer save.Stop()
 	for {
 		select {
 		case <-n.ctx.Done():
 			n.saveRecords()
 			return
-		case <-ticker.C:
-		}
-		if n.leaving.Load() {
-			return
-		}
-		n.saveRecords()
-		if absent := n.absent(); len(absent) > 0 {
-			n.reconnect(absent[0])
+		case <-save.C:
+			n.saveRecords()
+		case <-reconnect.C:
+			if absent := n.absent(); n.ourTurn(len(absent)) {
+				select {
+				case tries <- struct{}{}:
+					n.try(absent[0], tries, nil)
+				default: // they all wait for hosts that do not answer
+				}
+			}
 		}
 	}
+}
+
+// ourTurn decides by chance whether we try an absent node now. All who are there
+// decide alike, so that together they try as many as are absent, in a large
+// cluster too; and whoever is alone tries each time.
+func (n *Node) ourTurn(absent int) bool {
+	return absent > 0 && rand.IntN(max(1, n.liveCount())) < absent
+}
+
+// comeBack tries the nodes known from an earlier run, in random order, until one
+// is reached or all were tried.
+func (n *Node) comeBack(tries chan struct{}) {
+	absent := n.absent()
+	reached := make(chan struct{}, len(absent))
+	for _, p := range absent {
+		select {
+		case tries <- struct{}{}:
+			n.try(p, tries, reached)
+		case <-reached:
+			return
+		case <-n.ctx.Done():
+			return
+		}
+		select {
+		case <-reached:
+			return
+		case <-n.ctx.Done():
+			return
+		case <-time.After(nextKnown):
+		}
+	}
+}
+
+// try tries one node, beside others, and tells reached of a success. It gives back
+// the place it has in tries.
+func (n *Node) try(p *guard.Peer, tries <-chan struct{}, reached chan<- struct{}) {
+	n.running.Go(func() {
+		defer func() { <-tries }()
+		if !n.leaving.Load() && n.reconnect(p) && reached != nil {
+			reached <- struct{}{}
+		}
+	})
 }
 
 // absent returns the nodes that are known, did not leave and are not alive, in
