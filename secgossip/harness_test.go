@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"crypto/tls"
 	"crypto/x509"
+	"flag"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -20,6 +21,8 @@ import (
 	"github.com/secgossip/secgossip/rpcauth"
 	"github.com/secgossip/secgossip/secgossip/internal/memnet"
 )
+
+var nodeLog = flag.Bool("nodelog", false, "write what the nodes of a story log")
 
 // The locked memory must exist before any bubble: what is made inside one
 // belongs to it.
@@ -118,7 +121,7 @@ func newCluster(t *testing.T, name pki.Name) *cluster {
 		hosts:  make(map[string]*host),
 		logger: slog.New(slog.DiscardHandler),
 	}
-	if testing.Verbose() {
+	if *nodeLog {
 		c.logger = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	c.root = must(pki.NewAuthority(must(x509.ParseCertificate(der))(t), key, c.trust()))(t)

@@ -201,6 +201,11 @@ func (l *ledger) applyLocked(s *statement) (bool, error) {
 // with keepers of its own, and still become one again by what they made.
 const maxFork = 24 * time.Hour
 
+// maxAhead is how far an epoch's number may be ahead of all that are held: two years
+// of an epoch a minute. One statement of a keeper gone wrong uses up no more of the
+// numbers there are than one part in 2^44.
+const maxAhead = 1 << 20
+
 func (l *ledger) announceLocked(s *statement) (bool, error) {
 	epoch, held := l.file.Keyring().Get(s.Number)
 	primary := l.file.Keyring().Primary()
@@ -211,6 +216,9 @@ func (l *ledger) announceLocked(s *statement) (bool, error) {
 		return false, nil // two keepers took one number, and ours is the one
 	case s.Number < primary.Number || s.Number == primary.Number && !held:
 		return false, nil // older than what we seal with: nobody needs it
+	}
+	if highest, _ := l.State(); highest > 0 && s.Number > highest+maxAhead {
+		return false, fmt.Errorf("epoch is more than %d ahead of epoch %d", maxAhead, highest)
 	}
 	// A keeper's credential is judged at the time its statement names. That
 	// must not lie far before what we have, or an expired keeper signs for ever.

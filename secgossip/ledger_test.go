@@ -179,3 +179,24 @@ func TestStatementFromBeforeTheEpochInUseIsRefused(t *testing.T) {
 		}
 	})
 }
+
+// A keeper gone wrong cannot use up the numbers.
+func TestEpochFarAheadIsRefused(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b := c.host("a"), c.host("b")
+		b.start()
+		for _, number := range []uint64{1 + maxAhead + 1, 1 << 63, 1<<64 - 1} {
+			if wanted := learn(b, c.announce(a, number, time.Now()).install); len(wanted) > 0 {
+				t.Errorf("b wants epoch %d, and holds epoch 1", number)
+			}
+		}
+		far := c.announce(a, 1+maxAhead, time.Now())
+		learn(b, far.install, far.use)
+		if err := b.install(far); err != nil {
+			t.Fatal(err)
+		}
+		if got := b.node.ledger.next(); got != 1+maxAhead+1 {
+			t.Errorf("the next epoch is %d", got)
+		}
+	})
+}
