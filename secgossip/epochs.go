@@ -7,6 +7,7 @@ import (
 
 	"github.com/hashicorp/memberlist"
 
+	"github.com/secgossip/secgossip/pki"
 	"github.com/secgossip/secgossip/secgossip/internal/guard"
 	"github.com/secgossip/secgossip/secgossip/internal/seal"
 	"github.com/secgossip/secgossip/secgossip/internal/wire"
@@ -57,8 +58,63 @@ func (n *Node) epochsChanged() {
 			held[info.Number] = epoch.Secret
 		}
 	}
-	_, primary := n.ledger.State()
-	n.transport.SetEpochs(primary, held)
+	n.transport.SetEpochs(n.ledger.State().Primary, held)
+	select {
+	case n.moved <- struct{}{}:
+	default:
+	}
+}
+
+const (
+	// maxReports bounds the keepers that are told how far we are. A cluster has
+	// three; one that is not told asks.
+	maxReports = 16
+
+	// Each change is told so often, with pauses, because of the datagrams of many
+	// nodes some are lost.
+	reports     = 3
+	reportPause = 300 * time.Millisecond
+)
+
+// reportLoop tells the keepers how far we are whenever that changes, so that
+// whoever rotates need not ask.
+func (n *Node) reportLoop() {
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	left := 0
+	for {
+		select {
+		case <-n.ctx.Done():
+			return
+		case <-n.moved:
+			left = reports
+		case <-pause.C:
+		}
+		if left == 0 {
+			continue
+		}
+		left--
+		n.report()
+		pause.Reset(reportPause)
+	}
+}
+
+func (n *Node) report() {
+	sent := 0
+	for _, p := range n.livePeers() {
+		if p.Credential.HasRole(pki.RoleKeeper) && sent < maxReports {
+			sent++
+			_ = n.transport.Report(p)
+		}
+	}
+}
+
+// hearReport wakes whoever waits for members to follow.
+func (n *Node) hearReport() {
+	select {
+	case n.reported <- struct{}{}:
+	default:
+	}
 }
 
 // passOn spreads statements that were news to us.
@@ -125,4 +181,7 @@ func (n *Node) catchUp(from *guard.Peer, wanted []wire.SecretRequest) {
 }
 
 // EpochState returns the highest epoch held and the one in use.
-func (n *Node) EpochState() (highest, primary uint64) { return n.ledger.State() }
+func (n *Node) EpochState() (highest, primary uint64) {
+	state := n.ledger.State()
+	return state.Highest, state.Primary
+}

@@ -250,6 +250,7 @@ func TestStatementsOfOthersThanKeepersAreIgnored(t *testing.T) {
 func TestSecretThatWasNotCommittedToIsNotInstalled(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _ := c.three()
+		time.Sleep(freshFor) // nobody brings b the right one meanwhile
 		_, install, err := a.node.beginEpoch("operator")
 		if err != nil {
 			t.Fatal(err)

@@ -32,14 +32,16 @@ func newGossip(kind wire.PacketType, batch wire.Batch, retransmit int, members f
 	return &gossip{kind: kind, batch: batch, queue: memberlist.TransmitLimitedQueue{NumNodes: members, RetransmitMult: retransmit}}
 }
 
-// spread takes items in that belong together: they travel in one packet.
-func (g *gossip) spread(items ...[]byte) {
+// spread takes items in that belong together: they travel in one packet, of which it
+// returns the payload.
+func (g *gossip) spread(items ...[]byte) []byte {
 	payload, err := g.batch.Append(nil, items)
 	if err != nil {
 		panic("internal error: an item larger than its limit: " + err.Error())
 	}
 	g.queue.QueueBroadcast(&broadcast{payload: payload})
 	g.queue.Prune(maxQueued)
+	return payload
 }
 
 // next returns one packet's payload, nil when there is nothing. Batches joined

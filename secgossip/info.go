@@ -21,7 +21,7 @@ func (n *Node) Info() map[string]map[string]string {
 			left++
 		}
 	}
-	highest, primary := n.ledger.State()
+	highest, primary := n.EpochState()
 	gossip := map[string]string{
 		"members":         strconv.Itoa(live + failed + left),
 		"failed":          strconv.Itoa(failed),

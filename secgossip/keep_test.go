@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/secgossip/secgossip/pki"
-	"github.com/secgossip/secgossip/secgossip/internal/transport"
 )
 
 // rotating is a host whose epochs are rotated that often, with the log it writes.
@@ -68,8 +67,7 @@ func TestRotationThatWasCutShortIsResumed(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			a.node.carry(t.Context(), install, StepInstalled, func(Progress) {},
-				func(s transport.State) bool { return s.Highest >= begin.Number })
+			a.node.carry(t.Context(), install, StepInstalled, func(Progress) {}, installed(begin.Number))
 			a.crash()
 			if got := d.epochs(); got != "1* 2" {
 				t.Fatalf("d holds %q, want %q", got, "1* 2")

@@ -116,15 +116,18 @@ func (l *ledger) pairsLocked(number uint64) [][]byte {
 	return pairs
 }
 
-// State returns the highest epoch held and the primary.
-func (l *ledger) State() (highest, primary uint64) {
-	for _, info := range l.file.Keyring().List() {
-		highest = max(highest, info.Number)
+// State says which epochs are held, and the primary.
+func (l *ledger) State() (s transport.State) {
+	for i, info := range l.file.Keyring().List() { // the lowest comes first
+		if i == 0 {
+			s.Lowest = info.Number
+		}
+		s.Highest = info.Number
 		if info.Primary {
-			primary = info.Number
+			s.Primary = info.Number
 		}
 	}
-	return highest, primary
+	return s
 }
 
 // Learn takes in pairs of statement and credential. What does not verify is
@@ -155,7 +158,9 @@ func (l *ledger) learn(items [][]byte, now time.Time) (wanted []wire.SecretReque
 			l.logger.Error("epoch statement not applied", slog.Uint64("epoch", s.Number), slog.Any("error", err))
 			continue
 		}
-		if fresh {
+		// An install is passed on with its secret in hand: whoever hears it from us
+		// fetches it from us.
+		if fresh && s.Action != wire.ActionInstall {
 			news = append(news, pair...)
 		}
 	}
@@ -217,7 +222,7 @@ func (l *ledger) announceLocked(s *statement) (bool, error) {
 	case s.Number < primary.Number || s.Number == primary.Number && !held:
 		return false, nil // older than what we seal with: nobody needs it
 	}
-	if highest, _ := l.State(); highest > 0 && s.Number > highest+maxAhead {
+	if highest := l.State().Highest; highest > 0 && s.Number > highest+maxAhead {
 		return false, fmt.Errorf("epoch is more than %d ahead of epoch %d", maxAhead, highest)
 	}
 	// A keeper's credential is judged at the time its statement names. That
@@ -359,34 +364,35 @@ func (l *ledger) Install(asked wire.SecretRequest, raw []byte) error {
 	if err != nil {
 		return err
 	}
-	taken, err := l.install(asked.Number, secret)
-	if !taken {
+	statements, err := l.install(asked.Number, secret)
+	if len(statements) == 0 {
 		secret.Destroy()
 		return err
 	}
 	l.changed()
+	l.news(statements)
 	return nil
 }
 
-// install reports whether the keyring took the secret over. An epoch that is
-// held by now, or that a later one has overtaken, is no error and not taken. Of two
-// epochs of one number the one announced takes the other's place.
-func (l *ledger) install(number uint64, secret *keyring.Secret) (taken bool, err error) {
+// install returns what was said about the epoch, if the keyring took the secret over.
+// An epoch that is held by now, or that a later one has overtaken, is no error and not
+// taken. Of two epochs of one number the one announced takes the other's place.
+func (l *ledger) install(number uint64, secret *keyring.Secret) (statements [][]byte, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if held, ok := l.file.Keyring().Get(number); ok && held.Secret.Commitment() == secret.Commitment() {
-		return false, nil // another member was faster
+		return nil, nil // another member was faster
 	}
 	p := l.pending[number]
 	if p == nil {
-		return false, errors.New("epoch was not announced")
+		return nil, errors.New("epoch was not announced")
 	}
 	if secret.Commitment() != p.commitment {
-		return false, errors.New("secret is not the one its keeper committed to")
+		return nil, errors.New("secret is not the one its keeper committed to")
 	}
 	body, err := wire.BatchStatements.Append(nil, p.statements)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	// One step on disk: a node that is killed holds all of it or nothing.
 	err = l.file.Update(func(k *keyring.Keyring) error {
@@ -403,12 +409,12 @@ func (l *ledger) install(number uint64, secret *keyring.Secret) (taken bool, err
 		return nil
 	})
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	delete(l.pending, number)
 	l.settleLocked()
 	l.logger.Info("epoch installed", slog.Uint64("epoch", number))
-	return true, nil
+	return p.statements, nil
 }
 
 // begin installs an epoch of our own making: we are a keeper.
@@ -435,11 +441,11 @@ func (l *ledger) installOwn(s *statement, secret *keyring.Secret) error {
 // begun returns the statement that installed the highest epoch held, if that one
 // is not in use yet: a rotation that was cut short.
 func (l *ledger) begun(now time.Time) (*statement, bool) {
-	highest, primary := l.State()
-	if highest <= primary {
+	state := l.State()
+	if state.Highest <= state.Primary {
 		return nil, false
 	}
-	return l.installed(highest, now)
+	return l.installed(state.Highest, now)
 }
 
 // installed returns the statement that installed an epoch held.
@@ -457,7 +463,7 @@ func (l *ledger) installed(number uint64, now time.Time) (*statement, bool) {
 // next is the number of the next epoch to make: above all that are held or
 // announced.
 func (l *ledger) next() uint64 {
-	highest, _ := l.State()
+	highest := l.State().Highest
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for number := range l.pending {

@@ -110,7 +110,7 @@ func (n *Node) member(name string) (Member, bool) {
 		Keeper: peer.Credential.HasRole(pki.RoleKeeper),
 	}
 	if name == string(n.config.Identity.Name) {
-		_, m.Epoch = n.ledger.State()
+		m.Epoch = n.ledger.State().Primary
 		if len(peer.Record.Endpoints) > 0 {
 			m.Endpoint = peer.Record.Endpoints[0]
 		}

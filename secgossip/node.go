@@ -57,10 +57,12 @@ type Node struct {
 	notices     chan func(Observer) // for the observer, in order
 	statements  chan told           // epoch statements to learn from
 	kick        chan struct{}
-	overtake    chan uint64 // a record of ours with this sequence is about
-	saving      sync.Mutex  // held while the file of known nodes changes
-	saved       [32]byte    // digest of the records on disk; guarded by saving
-	publishing  sync.Mutex  // held while a record of ours is signed and admitted
+	moved       chan struct{} // we hold other epochs than before
+	reported    chan struct{} // a member said how far it is
+	overtake    chan uint64   // a record of ours with this sequence is about
+	saving      sync.Mutex    // held while the file of known nodes changes
+	saved       [32]byte      // digest of the records on disk; guarded by saving
+	publishing  sync.Mutex    // held while a record of ours is signed and admitted
 	leaving     atomic.Bool
 	rotating    sync.Mutex
 	lastUnkept  time.Time // of eventLoop alone
@@ -111,6 +113,8 @@ func New(config Config) (*Node, error) {
 		notices:    make(chan func(Observer), noticeQueue),
 		statements: make(chan told, statementQueue),
 		kick:       make(chan struct{}, 1),
+		moved:      make(chan struct{}, 1),
+		reported:   make(chan struct{}, 1),
 		overtake:   make(chan uint64, 1),
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
@@ -141,6 +145,7 @@ func (n *Node) start() error {
 		Record:      n.self.current,
 		Ledger:      n.ledger,
 		Batch:       n.receive,
+		Reported:    n.hearReport,
 		Strangers:   n.config.Strangers,
 		Network:     n.config.Network,
 		Bind:        n.config.Bind,
@@ -182,6 +187,7 @@ func (n *Node) start() error {
 	n.running.Go(n.eventLoop)
 	n.running.Go(n.overtakeLoop)
 	n.running.Go(n.statementLoop)
+	n.running.Go(n.reportLoop)
 	if n.list, err = memberlist.Create(n.settings); err != nil {
 		return err
 	}

@@ -34,6 +34,11 @@ const (
 	// gone must not keep it from those that are there.
 	nextKnown = 250 * time.Millisecond
 
+	// freshFor is how long after its start a node also goes round those that are
+	// there. Until each has the other's new record no packet passes between them, so
+	// gossip about whoever starts at the same time, after a power cut, may miss it.
+	freshFor = 10 * time.Second
+
 	// maxTries is how many nodes are tried at a time.
 	maxTries = 8
 )
@@ -113,6 +118,7 @@ func (n *Node) forgetRecords() error {
 // nodes, until the node closes or leaves.
 func (n *Node) reconnectLoop() {
 	tries := make(chan struct{}, maxTries)
+	begin := time.Now()
 	n.comeBack(tries)
 	reconnect, save := time.NewTicker(reconnectInterval), time.NewTicker(saveInterval)
 	defer reconnect.Stop()
@@ -125,12 +131,20 @@ func (n *Node) reconnectLoop() {
 		case <-save.C:
 			n.saveRecords()
 		case <-reconnect.C:
-			if absent := n.absent(); n.ourTurn(len(absent)) {
-				select {
-				case tries <- struct{}{}:
-					n.try(absent[0], tries, nil)
-				default: // they all wait for hosts that do not answer
-				}
+			to := n.absent()
+			if !n.ourTurn(len(to)) {
+				to = nil
+			}
+			if len(to) == 0 && time.Since(begin) < freshFor {
+				to = n.randomPeers(1)
+			}
+			if len(to) == 0 {
+				continue
+			}
+			select {
+			case tries <- struct{}{}:
+				n.try(to[0], tries, nil)
+			default: // they all wait for hosts that do not answer
 			}
 		}
 	}
@@ -194,11 +208,14 @@ func (n *Node) absent() []*guard.Peer {
 
 // reconnect tries to join by one known node.
 func (n *Node) reconnect(p *guard.Peer) bool {
+	before, _ := n.members.get(string(p.Name))
 	_, err := n.list.Join([]string{string(p.Name) + "/" + p.Virtual.String()})
 	if err != nil {
 		n.logger.Debug("node is still away", slog.String("node", string(p.Name)), slog.Any("error", err))
 		return false
 	}
-	n.logger.Info("node is reached again", slog.String("node", string(p.Name)))
+	if before != StatusAlive {
+		n.logger.Info("node is reached again", slog.String("node", string(p.Name)))
+	}
 	return true
 }

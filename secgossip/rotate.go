@@ -85,7 +85,7 @@ func (n *Node) allSteps(ctx context.Context, reason string, report func(Progress
 	if epoch, ok := n.config.Keyring.Keyring().Get(begin.Number); ok {
 		rotation.Fingerprint = epoch.Secret.Fingerprint()
 	}
-	n.carry(ctx, install, StepInstalled, report, func(s transport.State) bool { return s.Highest >= begin.Number })
+	n.carry(ctx, install, StepInstalled, report, installed(begin.Number))
 	if err := ctx.Err(); err != nil {
 		return rotation, err // nobody is made to use what nobody may have
 	}
@@ -93,8 +93,8 @@ func (n *Node) allSteps(ctx context.Context, reason string, report func(Progress
 	if err != nil {
 		return rotation, err
 	}
-	using, behind := n.carry(ctx, use, StepUsing, report, func(s transport.State) bool { return s.Primary >= begin.Number })
-	rotation.Using, rotation.Missing = len(using)+1, n.without(using)
+	reached, behind := n.carry(ctx, use, StepUsing, report, using(begin.Number))
+	rotation.Using, rotation.Missing = len(reached)+1, n.without(reached)
 	if behind {
 		return rotation, nil
 	}
@@ -102,7 +102,7 @@ func (n *Node) allSteps(ctx context.Context, reason string, report func(Progress
 	if err != nil {
 		return rotation, err
 	}
-	_, behind = n.carry(ctx, remove, StepRemoved, report, func(transport.State) bool { return true })
+	_, behind = n.carry(ctx, remove, StepRemoved, report, removed(old.Number))
 	rotation.Removed = !behind
 	return rotation, nil
 }
@@ -135,7 +135,7 @@ func (n *Node) beginEpoch(reason string) (wire.Statement, *statement, error) {
 	if install, ok := n.ledger.begun(time.Now()); ok {
 		return install.Statement, install, nil
 	}
-	highest, _ := n.ledger.State()
+	highest := n.ledger.State().Highest
 	secret, err := keyring.NewSecret()
 	if err != nil {
 		return wire.Statement{}, nil, err
@@ -179,37 +179,86 @@ func (n *Node) act(s wire.Statement, action wire.Action) (*statement, error) {
 	return signed, nil
 }
 
-// carry spreads a statement and brings every live member up to date with it,
-// until done is true of each or the deadline passes. It returns the others that
-// are done, and whether a live one is not.
+// How far a member must be for a step to be done.
+func installed(number uint64) func(transport.State) bool {
+	return func(s transport.State) bool { return s.Highest >= number }
+}
+
+func using(number uint64) func(transport.State) bool {
+	return func(s transport.State) bool { return s.Primary >= number }
+}
+
+func removed(number uint64) func(transport.State) bool {
+	return func(s transport.State) bool { return s.Lowest > number }
+}
+
+// carry spreads a statement and waits for every live member to say that it is done,
+// or for the deadline. Whoever does not say so in time is brought up to date by
+// stream. It returns the others that are done, and whether a live one is not.
 func (n *Node) carry(ctx context.Context, s *statement, step Step, report func(Progress), done func(transport.State) bool) (reached map[pki.Name]bool, behind bool) {
 	ctx, cancel := context.WithTimeout(ctx, rotateDeadline)
 	defer cancel()
-	n.epochGossip.spread(s.raw, s.credential)
-	n.hurry()
+	n.tell(s)
 	report(Progress{Node: string(n.config.Identity.Name), Step: step})
 	reached = make(map[pki.Name]bool)
-	unreached := func() []*guard.Peer {
-		return slices.DeleteFunc(n.livePeers(), func(p *guard.Peer) bool { return reached[p.Name] })
+	reach := func(name pki.Name) {
+		reached[name] = true
+		report(Progress{Node: string(name), Step: step})
 	}
+	quiet := time.NewTimer(reportWithin)
+	defer quiet.Stop()
 	for {
-		for _, name := range n.syncAll(ctx, unreached(), done) {
-			reached[name] = true
-			report(Progress{Node: string(name), Step: step})
+		before := len(reached)
+		var waiting []*guard.Peer
+		for _, p := range n.livePeers() {
+			switch {
+			case reached[p.Name]:
+			case done(n.transport.StateOf(p)):
+				reach(p.Name)
+			default:
+				waiting = append(waiting, p)
+			}
 		}
-		behind = len(unreached()) > 0
-		if !behind || ctx.Err() != nil {
-			return reached, behind
+		if len(waiting) == 0 || ctx.Err() != nil {
+			return reached, len(waiting) > 0
+		}
+		if len(reached) > before {
+			quiet.Reset(reportWithin)
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(retryStep):
+		case <-n.reported:
+		case <-quiet.C:
+			for _, name := range n.syncAll(ctx, waiting, done) {
+				reach(name)
+			}
+			quiet.Reset(retryStep)
 		}
 	}
 }
 
-// retryStep is the pause before asking again the members that are behind.
-const retryStep = 200 * time.Millisecond
+// tell spreads a statement of ours: to many members ourselves, and from there on by
+// gossip.
+func (n *Node) tell(s *statement) {
+	payload := n.epochGossip.spread(s.raw, s.credential)
+	n.hurry()
+	for _, p := range n.randomPeers(maxTold) {
+		_ = n.transport.Send(p, wire.PacketEpochs, payload) // gossip gets there, too
+	}
+}
+
+const (
+	// maxTold is how many members a keeper tells itself. Of an install each of them
+	// fetches the secret from it at once.
+	maxTold = 32
+
+	// reportWithin is how long nobody says that it has followed before all who have
+	// not are asked. Fetching a secret takes six round trips.
+	reportWithin = time.Second
+
+	// retryStep is the pause before asking again the members that are behind.
+	retryStep = 200 * time.Millisecond
+)
 
 // Rehearsal says whom a rotation would reach.
 type Rehearsal struct {
@@ -224,8 +273,8 @@ func (n *Node) Rehearse(ctx context.Context) (Rehearsal, error) {
 	if err := n.needKeeper(); err != nil {
 		return Rehearsal{}, err
 	}
-	highest, primary := n.ledger.State()
-	r := Rehearsal{Epoch: highest + 1, Previous: primary, Reached: []string{string(n.config.Identity.Name)}}
+	state := n.ledger.State()
+	r := Rehearsal{Epoch: state.Highest + 1, Previous: state.Primary, Reached: []string{string(n.config.Identity.Name)}}
 	reached := make(map[pki.Name]bool)
 	for _, name := range n.syncAll(ctx, n.livePeers(), func(transport.State) bool { return true }) {
 		reached[name] = true

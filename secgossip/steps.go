@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/secgossip/secgossip/pki"
-	"github.com/secgossip/secgossip/secgossip/internal/transport"
 	"github.com/secgossip/secgossip/secgossip/internal/wire"
 )
 
@@ -32,7 +31,7 @@ func (n *Node) Install(ctx context.Context, report func(Progress)) (Rotation, er
 		if err != nil {
 			return Rotation{}, err
 		}
-		reached, _ := n.carry(ctx, install, StepInstalled, report, func(s transport.State) bool { return s.Highest >= begin.Number })
+		reached, _ := n.carry(ctx, install, StepInstalled, report, installed(begin.Number))
 		return n.stepDone(begin.Number, reached), nil
 	})
 }
@@ -41,7 +40,7 @@ func (n *Node) Install(ctx context.Context, report func(Progress)) (Rotation, er
 // those of Rotate, ErrStep.
 func (n *Node) Use(ctx context.Context, number uint64, report func(Progress)) (Rotation, error) {
 	return n.step(func() (Rotation, error) {
-		highest, primary := n.ledger.State()
+		highest, primary := n.EpochState()
 		if number == 0 {
 			number = highest
 		}
@@ -56,7 +55,7 @@ func (n *Node) Use(ctx context.Context, number uint64, report func(Progress)) (R
 		if err != nil {
 			return Rotation{}, err
 		}
-		reached, _ := n.carry(ctx, use, StepUsing, report, func(s transport.State) bool { return s.Primary >= number })
+		reached, _ := n.carry(ctx, use, StepUsing, report, using(number))
 		done := n.stepDone(number, reached)
 		done.Previous = primary
 		return done, nil
@@ -82,7 +81,7 @@ func (n *Node) Remove(ctx context.Context, number uint64, report func(Progress))
 		if err != nil {
 			return Rotation{}, err
 		}
-		reached, behind := n.carry(ctx, remove, StepRemoved, report, func(transport.State) bool { return true })
+		reached, behind := n.carry(ctx, remove, StepRemoved, report, removed(number))
 		done := n.stepDone(number, reached)
 		done.Previous, done.Removed = number, !behind
 		return done, nil
@@ -114,7 +113,7 @@ func (n *Node) stepDone(number uint64, reached map[pki.Name]bool) Rotation {
 func (n *Node) behind(ctx context.Context, number uint64) (names []string) {
 	peers := n.livePeers()
 	done := make(map[pki.Name]bool)
-	for _, name := range n.syncAll(ctx, peers, func(s transport.State) bool { return s.Primary >= number }) {
+	for _, name := range n.syncAll(ctx, peers, using(number)) {
 		done[name] = true
 	}
 	for _, p := range peers {

@@ -141,7 +141,7 @@ func TestSealedNonsenseIsDropped(t *testing.T) {
 		sealed   []byte
 		expected Drop
 	}{
-		{"unknown type", 7, 0, good, DropDoor},
+		{"unknown type", 99, 0, good, DropDoor},
 		{"type zero", 0, 0, good, DropDoor},
 		{"padding that is not zero", 1, 1, badPadding, DropPlaintext},
 		{"length beyond the end", 1, 2, append([]byte{0xff, 0xff}, good[2:]...), DropPlaintext},

@@ -240,7 +240,7 @@ func scenarios() []scenario {
 		})},
 		{name: "damaged-door", why: "one bit of the door is flipped", steps: damaged(DropDoor, flip(0))},
 		{name: "check", why: "the last check byte of the door is 1", steps: behindDoor(DropDoor, func(block []byte) { block[15] = 1 })},
-		{name: "unknown-type", why: "type 7", steps: one(DropDoor, 7, 0, short)},
+		{name: "unknown-type", why: "type 99", steps: one(DropDoor, 99, 0, short)},
 		{name: "type-zero", why: "type 0", steps: one(DropDoor, 0, 0, short)},
 		{name: "other-epoch", why: "the receiver holds epoch 8", receiver: func(s *scene) { s.epoch = 8 }, steps: one(DropDoor, 1, 0, short)},
 		{name: "other-secret", why: "the receiver holds another secret for this epoch",

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 
+	"github.com/secgossip/secgossip/secgossip/internal/guard"
 	"github.com/secgossip/secgossip/secgossip/internal/wire"
 )
 
@@ -52,8 +53,42 @@ func (t *Transport) fetch(conn net.Conn, wanted []wire.SecretRequest) error {
 			t.logger.Error("epoch not installed", slog.Uint64("epoch", request.Number), slog.Any("error", err))
 		}
 	}
-	highest, primary := t.config.Ledger.State()
-	return wire.WriteFrame(conn, wire.FrameAck, wire.Ack{Highest: highest, Primary: primary}.Append(nil))
+	return wire.WriteFrame(conn, wire.FrameAck, t.state())
+}
+
+// state is what we say of how far we are.
+func (t *Transport) state() []byte { return wire.Ack(t.config.Ledger.State()).Append(nil) }
+
+// Report tells a peer by packet how far we are. What does not arrive it asks for.
+func (t *Transport) Report(peer *guard.Peer) error {
+	return t.Send(peer, wire.PacketState, t.state())
+}
+
+// StateOf is how far a peer is as far as we know; zero if nothing is known.
+func (t *Transport) StateOf(peer *guard.Peer) State {
+	p := t.sessions.get(peer.Name)
+	if p == nil {
+		return State{}
+	}
+	if state := p.state.Load(); state != nil {
+		return *state
+	}
+	return State{}
+}
+
+// takeState notes how far a peer says it is.
+func (t *Transport) takeState(from *guard.Peer, payload []byte) error {
+	ack, err := wire.ParseAck(payload)
+	if err != nil {
+		return err
+	}
+	t.synced(from, State(ack))
+	return nil
+}
+
+func (t *Transport) synced(peer *guard.Peer, state State) {
+	t.sessions.synced(peer, state)
+	t.config.Reported()
 }
 
 // serve answers the peer's requests until it says how far it is. It has proved

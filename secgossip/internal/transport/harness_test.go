@@ -192,6 +192,7 @@ func (n *node) start() *node {
 		Knock:     n.c.mac,
 		Record:    n.shown,
 		Ledger:    n.ledger,
+		Reported:  func() {},
 		Batch:     n.batch,
 		Strangers: n.others,
 		Network:   n.network,
@@ -400,10 +401,10 @@ func (l *fakeLedger) Install(asked wire.SecretRequest, secret []byte) error {
 	return nil
 }
 
-func (l *fakeLedger) State() (highest, primary uint64) {
+func (l *fakeLedger) State() State {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.highest, l.primary
+	return State{Lowest: l.primary, Highest: l.highest, Primary: l.primary}
 }
 
 // dialFrom opens a bare stream to a node, as a stranger at an address does.

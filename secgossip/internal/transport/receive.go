@@ -96,6 +96,8 @@ func (t *Transport) deliver(from *guard.Peer, kind wire.PacketType, payload []by
 		}
 		t.config.Batch(from, kind, items)
 		return nil
+	case wire.PacketState:
+		return t.takeState(from, payload)
 	case wire.PacketPathChallenge:
 		return t.answerChallenge(from, payload)
 	case wire.PacketPathResponse:

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -13,6 +14,7 @@ import (
 type session struct {
 	peer    atomic.Pointer[guard.Peer]
 	epoch   atomic.Uint64                  // the epoch it last sealed with
+	state   atomic.Pointer[State]          // how far it said it is; nil: it has not yet
 	sending atomic.Pointer[seal.Sender]    // in the primary epoch; nil: none yet
 	source  atomic.Pointer[netip.AddrPort] // where its last authenticated datagram came from
 	seen    atomic.Pointer[netip.AddrPort] // where it was last reached, or came from when that changed
@@ -50,12 +52,27 @@ func (p *session) move(at netip.AddrPort) {
 	}
 }
 
-// synced notes the epoch that the peer says it seals with. It may be the only word
-// of it: what is carried is sealed by TLS.
-func (p *session) synced(primary uint64) {
-	if primary > p.epoch.Load() {
-		p.epoch.Store(primary)
+// synced notes how far the peer says it is; of two words, which may come in any
+// order, the one that is further. It may be the only word of the epoch it seals with:
+// what is carried is sealed by TLS.
+func (p *session) synced(state State) {
+	for {
+		before := p.state.Load()
+		if before != nil && !state.after(*before) {
+			break
+		}
+		if p.state.CompareAndSwap(before, &state) {
+			break
+		}
 	}
+	if state.Primary > p.epoch.Load() {
+		p.epoch.Store(state.Primary)
+	}
+}
+
+// after reports whether a node says s later than before: epochs only rise.
+func (s State) after(before State) bool {
+	return cmp.Or(cmp.Compare(s.Primary, before.Primary), cmp.Compare(s.Highest, before.Highest), cmp.Compare(s.Lowest, before.Lowest)) > 0
 }
 
 // follow takes a newer record of the peer. When it names other endpoints than

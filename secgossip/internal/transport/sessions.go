@@ -170,7 +170,7 @@ func (s *sessions) listenLocked(p *session, number uint64) bool {
 // synced notes how far a member said it is at the end of a sync.
 func (s *sessions) synced(peer *guard.Peer, state State) {
 	if p := s.get(peer.Name); p != nil {
-		p.synced(state.Primary)
+		p.synced(state)
 	}
 }
 

@@ -23,12 +23,14 @@ type Ledger interface {
 	// Install takes the secret of an epoch asked for. It is on disk on return.
 	// It wipes secret.
 	Install(asked wire.SecretRequest, secret []byte) error
-	// State returns the highest epoch held and the primary.
-	State() (highest, primary uint64)
+	// State says how far we are.
+	State() State
 }
 
-// State is how far a member is, as it says itself at the end of a sync.
+// State is how far a member is, as it says itself at the end of a sync and whenever
+// that changes.
 type State struct {
+	Lowest  uint64 // the lowest epoch it holds
 	Highest uint64 // the highest epoch it holds
 	Primary uint64 // the epoch it seals with
 }
@@ -113,7 +115,7 @@ func (t *Transport) syncAsListener(conn net.Conn, peer pki.Identity) (wire.Purpo
 	if err != nil {
 		return 0, nil, err
 	}
-	t.sessions.synced(member, state)
+	t.synced(member, state)
 	if err := t.fetch(conn, wanted); err != nil {
 		return 0, nil, err
 	}
@@ -121,9 +123,9 @@ func (t *Transport) syncAsListener(conn net.Conn, peer pki.Identity) (wire.Purpo
 }
 
 func (t *Transport) hello(purpose wire.Purpose) wire.Hello {
-	highest, primary := t.config.Ledger.State()
+	state := t.config.Ledger.State()
 	return wire.Hello{
-		Purpose: purpose, Record: t.config.Record(), Roster: t.knownDigest(), Highest: highest, Primary: primary,
+		Purpose: purpose, Record: t.config.Record(), Roster: t.knownDigest(), Highest: state.Highest, Primary: state.Primary,
 	}
 }
 

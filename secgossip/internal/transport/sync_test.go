@@ -80,7 +80,7 @@ func TestEpochsAreFetchedWhereTheyAre(t *testing.T) {
 			if open := counted.open.Load(); open != 0 || len(from.open.conns) != 0 {
 				t.Errorf("%s dials: %d connections are open after the sync, %d counted", dialler, open, len(from.open.conns))
 			}
-			if err != nil || state != (State{Highest: 2, Primary: 1}) {
+			if err != nil || state != (State{Lowest: 1, Highest: 2, Primary: 1}) {
 				t.Errorf("%s dials: %+v, %v", dialler, state, err)
 			}
 			if handed := b.ledger.handed; len(handed) != 1 || !bytes.Equal(handed[0], make([]byte, 32)) {
@@ -97,7 +97,7 @@ func TestEpochThePeerHasDroppedIsNoError(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.pair()
 		a.ledger.wanted = []wire.SecretRequest{{Number: 7}}
-		if state, err := a.Sync(t.Context(), b.to()); err != nil || state != (State{Highest: 1, Primary: 1}) {
+		if state, err := a.Sync(t.Context(), b.to()); err != nil || state != (State{Lowest: 1, Highest: 1, Primary: 1}) {
 			t.Errorf("%+v, %v", state, err)
 		}
 	})

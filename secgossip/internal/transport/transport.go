@@ -51,6 +51,9 @@ type Config struct {
 	// Batch is handed the items of every packet that is not memberlist's. It runs
 	// on whichever goroutine received them, on several at once, and must not block.
 	Batch func(from *guard.Peer, kind wire.PacketType, items [][]byte)
+	// Reported is told that a peer has said how far it is; see StateOf. It must not
+	// block.
+	Reported func()
 	// Strangers, which may be nil, returns what strangers moved at other
 	// listeners of the agent, for the summary of each minute.
 	Strangers func() map[string]uint64

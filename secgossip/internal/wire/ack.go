@@ -6,24 +6,31 @@ import (
 	"fmt"
 )
 
-// An Ack ends one side's part of a sync and says how far it now is.
+// An Ack says how far a node is with epochs. It ends one side's part of a sync, and
+// is the payload of a PacketState.
 type Ack struct {
+	Lowest  uint64 // the lowest epoch held; 0 for none
 	Highest uint64 // the highest epoch held; 0 for none
 	Primary uint64 // the epoch it seals with; 0 for none
 }
 
-// Append appends the body of a FrameAck to dst.
+// Append appends the body of a FrameAck, or the payload of a PacketState, to dst.
 func (a Ack) Append(dst []byte) []byte {
-	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(dst, a.Highest), a.Primary)
+	for _, number := range []uint64{a.Lowest, a.Highest, a.Primary} {
+		dst = binary.BigEndian.AppendUint64(dst, number)
+	}
+	return dst
 }
 
-// ParseAck reads the body of a FrameAck.
+// ParseAck reads the body of a FrameAck, or the payload of a PacketState.
 func ParseAck(body []byte) (Ack, error) {
 	if len(body) != AckSize {
 		return Ack{}, fmt.Errorf("ack: %d bytes, want %d", len(body), AckSize)
 	}
-	a := Ack{Highest: binary.BigEndian.Uint64(body), Primary: binary.BigEndian.Uint64(body[8:])}
-	if a.Primary > a.Highest {
+	a := Ack{
+		Lowest: binary.BigEndian.Uint64(body), Highest: binary.BigEndian.Uint64(body[8:]), Primary: binary.BigEndian.Uint64(body[16:]),
+	}
+	if a.Primary > a.Highest || a.Primary > 0 && a.Primary < a.Lowest || a.Lowest > a.Highest {
 		return Ack{}, errors.New("ack: seals with an epoch it does not hold")
 	}
 	return a, nil

@@ -115,7 +115,7 @@ func TestDocumentIsReadWithoutOurCode(t *testing.T) {
 // Sections 4.2 and 4.3.
 
 func judgeDoor(d document) {
-	require(len(d.raw) == 16 && d.raw[0] >= 1 && d.raw[0] <= 6 && isZero(d.raw[12:]))
+	require(len(d.raw) == 16 && d.raw[0] >= 1 && d.raw[0] <= 7 && isZero(d.raw[12:]))
 }
 
 func judgePlaintext(d document) {
@@ -276,7 +276,10 @@ func judgeHello(d document) {
 func judgeSecretRequest(d document) { require(len(d.raw) == 40 && !isZero(d.raw[:8])) }
 
 func judgeAck(d document) {
-	require(len(d.raw) == 16 && bytes.Compare(d.raw[8:], d.raw[:8]) <= 0)
+	require(len(d.raw) == 24)
+	lowest, highest, primary := d.raw[:8], d.raw[8:16], d.raw[16:]
+	require(bytes.Compare(lowest, highest) <= 0 && bytes.Compare(primary, highest) <= 0)
+	require(bytes.Compare(lowest, primary) <= 0 || bytes.Equal(primary, make([]byte, 8)))
 }
 
 func judgeRefusal(d document) {
@@ -284,7 +287,7 @@ func judgeRefusal(d document) {
 }
 
 func judgeCarried(d document) {
-	require(len(d.raw) >= 1 && len(d.raw) <= 1183 && d.raw[0] >= 1 && d.raw[0] <= 6)
+	require(len(d.raw) >= 1 && len(d.raw) <= 1183 && d.raw[0] >= 1 && d.raw[0] <= 7)
 }
 
 // CBOR, as much of it as section 1 allows.

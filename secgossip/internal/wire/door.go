@@ -14,10 +14,12 @@ const (
 
 	PacketPathChallenge PacketType = 5 // does a datagram of this length reach you?
 	PacketPathResponse  PacketType = 6 // yes, it did
+
+	PacketState PacketType = 7 // how far its sender is with epochs
 )
 
 // Known reports whether t is one of the packet types above.
-func (t PacketType) Known() bool { return t >= PacketGossip && t <= PacketPathResponse }
+func (t PacketType) Known() bool { return t >= PacketGossip && t <= PacketState }
 
 // A Door is the first block of a datagram, decrypted: what a receiver must know
 // before it can open the rest. Protocol 4.2.

@@ -225,7 +225,7 @@ func codecs() []codec {
 			return q.Append(nil), err
 		}},
 		{name: "ack", example: func(testing.TB) []byte {
-			return Ack{Highest: 7, Primary: 6}.Append(nil)
+			return Ack{Lowest: 5, Highest: 7, Primary: 6}.Append(nil)
 		}, again: func(raw []byte) ([]byte, error) {
 			a, err := ParseAck(raw)
 			return a.Append(nil), err

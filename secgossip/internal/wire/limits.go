@@ -159,8 +159,8 @@ const (
 	// are 2.8 MiB.
 	MaxStreamBytes = 4 << 20
 
-	// AckSize is two epoch numbers.
-	AckSize = 16
+	// AckSize is three epoch numbers.
+	AckSize = 24
 
 	// MaxHello is 1 map + 2 purpose + 803 record + 36 digest + 20 numbers = 862.
 	MaxHello = MaxRecord + 64
