@@ -1,6 +1,8 @@
 package transport
 
 import (
+	"crypto/subtle"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -37,7 +39,7 @@ func (t *Transport) readStatements(conn net.Conn) (wanted []wire.SecretRequest, 
 // has dropped the epoch meanwhile refuses, which is no error: the next member
 // asked has it. Nor is it one that we cannot keep a secret, on a full disk say:
 // we stay a member with the epochs we have.
-func (t *Transport) fetch(conn net.Conn, wanted []wire.SecretRequest) error {
+func (t *Transport) fetch(conn *tls.Conn, wanted []wire.SecretRequest) error {
 	for _, request := range wanted {
 		if err := wire.WriteFrame(conn, wire.FrameSecretRequest, request.Append(nil)); err != nil {
 			return err
@@ -48,6 +50,9 @@ func (t *Transport) fetch(conn net.Conn, wanted []wire.SecretRequest) error {
 		}
 		if kind == wire.FrameRefusal {
 			continue
+		}
+		if err := mask(conn, request, body); err != nil {
+			return fmt.Errorf("reading the secret of epoch %d: %w", request.Number, err)
 		}
 		if err := t.config.Ledger.Install(request, body); err != nil {
 			t.logger.Error("epoch not installed", slog.Uint64("epoch", request.Number), slog.Any("error", err))
@@ -93,7 +98,7 @@ func (t *Transport) synced(peer *guard.Peer, state State) {
 
 // serve answers the peer's requests until it says how far it is. It has proved
 // to be a member; it may have what every member has.
-func (t *Transport) serve(conn net.Conn) (State, error) {
+func (t *Transport) serve(conn *tls.Conn) (State, error) {
 	for range wire.MaxEpochs + 1 {
 		kind, body, err := wire.ReadFrame(conn, wire.FrameSecretRequest, wire.FrameAck)
 		if err != nil {
@@ -117,7 +122,7 @@ func (t *Transport) serve(conn net.Conn) (State, error) {
 	return State{}, errors.New("serving epochs: too many requests")
 }
 
-func (t *Transport) serveSecret(conn net.Conn, request wire.SecretRequest) error {
+func (t *Transport) serveSecret(conn *tls.Conn, request wire.SecretRequest) error {
 	secret, err := t.config.Ledger.Secret(request)
 	if err != nil {
 		refusal, err := wire.Refusal{Code: wire.RefusedUnknown}.Append(nil)
@@ -127,5 +132,31 @@ func (t *Transport) serveSecret(conn net.Conn, request wire.SecretRequest) error
 		return wire.WriteFrame(conn, wire.FrameRefusal, refusal)
 	}
 	defer clear(secret)
+	if err := mask(conn, request, secret); err != nil {
+		return err
+	}
 	return wire.WriteFrame(conn, wire.FrameSecret, secret)
+}
+
+// maskLabel is what the mask of a secret is exported for.
+const maskLabel = "secgossip/1 mask"
+
+// mask puts the mask of an epoch on its secret, or takes it off: bytes that only
+// the two ends of this connection have, from TLS (RFC 8446, section 7.5).
+//
+// Threat L03: TLS keeps what it received last in a buffer that nobody can reach to
+// wipe, and that outlived retired epochs there. Under the mask it keeps bytes that
+// are not the secret. Protocol 7.5.
+func mask(conn *tls.Conn, of wire.SecretRequest, secret []byte) error {
+	state := conn.ConnectionState()
+	pad, err := state.ExportKeyingMaterial(maskLabel, of.Append(nil), wire.SecretSize)
+	if err != nil {
+		return fmt.Errorf("exporting a mask: %w", err)
+	}
+	defer clear(pad)
+	if len(secret) != len(pad) {
+		return fmt.Errorf("a secret of %d bytes, want %d", len(secret), len(pad))
+	}
+	subtle.XORBytes(secret, secret, pad)
+	return nil
 }

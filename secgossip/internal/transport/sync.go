@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -55,7 +56,7 @@ type State struct {
 
 // syncAsDialler runs the dialler's side. The peer it returns has proved by TLS
 // that it is the subject of its record.
-func (t *Transport) syncAsDialler(conn net.Conn, purpose wire.Purpose, peer pki.Identity) (*guard.Peer, State, error) {
+func (t *Transport) syncAsDialler(conn *tls.Conn, purpose wire.Purpose, peer pki.Identity) (*guard.Peer, State, error) {
 	mine := t.hello(purpose)
 	if err := t.sendHello(conn, mine); err != nil {
 		return nil, State{}, err
@@ -87,7 +88,7 @@ func (t *Transport) syncAsDialler(conn net.Conn, purpose wire.Purpose, peer pki.
 }
 
 // syncAsListener runs the listener's side.
-func (t *Transport) syncAsListener(conn net.Conn, peer pki.Identity) (wire.Purpose, *guard.Peer, error) {
+func (t *Transport) syncAsListener(conn *tls.Conn, peer pki.Identity) (wire.Purpose, *guard.Peer, error) {
 	theirs, member, err := t.readHello(conn, peer)
 	if err != nil {
 		return 0, nil, err

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"bytes"
+	"crypto/subtle"
 	"crypto/x509"
 	"testing"
 	"testing/synctest"
@@ -91,6 +92,43 @@ func TestEpochsAreFetchedWhereTheyAre(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Threat L03: what TLS keeps in its buffers is not the secret, and is another for
+// every request.
+func TestSecretIsUnderAMaskInsideTLS(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		b, x := c.node("b").start(), c.node("x").start()
+		secret := bytes.Repeat([]byte{2}, 32)
+		b.ledger.secrets[2] = secret
+		conn := x.proveTo(b)
+		x.sendHello(conn, x.hello(wire.PurposeEpoch))
+		x.readHello(conn, pki.Identity{Name: "b", Key: b.public()})
+		x.sendKnown(conn)
+		x.readKnown(conn)
+		x.sendStatements(conn)
+		x.readStatements(conn)
+		seen := make(map[string]bool)
+		for i := range byte(3) {
+			request := wire.SecretRequest{Number: 2, Commitment: [32]byte{i}}
+			wire.WriteFrame(conn, wire.FrameSecretRequest, request.Append(nil))
+			_, body, err := wire.ReadFrame(conn, wire.FrameSecret)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if seen[string(body)] || bytes.Contains(body, secret[:8]) {
+				t.Errorf("request %d was answered with %x", i, body)
+			}
+			seen[string(body)] = true
+			// As the document has it.
+			state := conn.ConnectionState()
+			pad := must(state.ExportKeyingMaterial("secgossip/1 mask", request.Append(nil), 32))(t)
+			if subtle.XORBytes(body, body, pad); !bytes.Equal(body, secret) {
+				t.Errorf("request %d: below the mask is %x", i, body)
+			}
+		}
+		conn.NetConn().Close()
+	})
 }
 
 func TestEpochThePeerHasDroppedIsNoError(t *testing.T) {
