@@ -1,6 +1,7 @@
 package secgossip
 
 import (
+	"errors"
 	"log/slog"
 	"slices"
 	"strings"
@@ -19,8 +20,8 @@ const (
 	// keepEvery is how often a keeper looks whether something is to be done.
 	keepEvery = 5 * time.Second
 
-	// unfinished is how old a rotation is that nobody is busy with any more: two
-	// steps of it have had all their time.
+	// unfinished is how old a rotation is that nobody is busy with any more, though
+	// the keeper that began it is alive: two steps of it have had all their time.
 	unfinished = 2 * rotateDeadline
 
 	// finishEvery is how often the members that lack an epoch are asked again.
@@ -82,10 +83,20 @@ func (n *Node) due(now time.Time) string {
 	switch {
 	case n.overdue(now, n.config.RotateEvery):
 		return "age"
-	case begun && install.Reason != byHand && now.Sub(install.Issued) >= unfinished:
+	case begun && install.Reason != byHand && (now.Sub(install.Issued) >= unfinished || n.abandoned(install)):
 		return "resumed" // whoever began it is not at it any more
 	}
 	return ""
+}
+
+// abandoned reports whether the keeper that began a rotation cannot be at it any
+// more: it is not alive, or it is this node, which then has no other under way. Who
+// sees nobody, as just after a start, does not know.
+func (n *Node) abandoned(install *statement) bool {
+	if len(n.livePeers()) == 0 {
+		return false
+	}
+	return install.Keeper == string(n.config.Identity.Name) || !slices.Contains(n.liveKeepers(), install.Keeper)
 }
 
 // overdue reports whether the epoch in use is so old.
@@ -99,6 +110,7 @@ func (n *Node) rotateAlone(reason string) {
 	rotation, err := n.rotate(n.ctx, reason, func(Progress) {})
 	switch {
 	case n.ctx.Err() != nil:
+	case errors.Is(err, ErrRotating): // somebody is at it: nothing is to be done
 	case err != nil:
 		n.logger.Error("rotation failed; it is tried again", slog.String("reason", reason), slog.Any("error", err))
 	case len(rotation.Missing) > 0:
@@ -116,7 +128,11 @@ func (n *Node) finish(now time.Time) {
 	ring := n.config.Keyring.Keyring()
 	primary := ring.Primary()
 	older := slices.DeleteFunc(ring.List(), func(e keyring.EpochInfo) bool { return e.Number >= primary.Number })
-	if len(older) == 0 || now.Sub(primary.Created) < unfinished || !n.rotating.TryLock() {
+	if len(older) == 0 {
+		return
+	}
+	install, ok := n.ledger.installed(primary.Number, now)
+	if now.Sub(primary.Created) < unfinished && !(ok && n.abandoned(install)) || !n.rotating.TryLock() {
 		return
 	}
 	defer n.rotating.Unlock()
