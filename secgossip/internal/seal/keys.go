@@ -38,7 +38,12 @@ type Party struct {
 
 // doorCipher derives the door of receiver in an epoch. A door is bound to its
 // receiver, so that what was sent to one node dies at the door of any other.
-func doorCipher(secret EpochSecret, cluster [32]byte, epoch uint64, receiver [32]byte) (cipher.Block, error) {
+func doorCipher(secret EpochSecret, cluster [32]byte, epoch uint64, receiver [32]byte) (door cipher.Block, err error) {
+	erasing(func() { door, err = newDoor(secret, cluster, epoch, receiver) })
+	return door, err
+}
+
+func newDoor(secret EpochSecret, cluster [32]byte, epoch uint64, receiver [32]byte) (cipher.Block, error) {
 	info := append([]byte(doorLabel), cluster[:]...)
 	info = binary.BigEndian.AppendUint64(info, epoch)
 	info = append(info, receiver[:]...)
@@ -52,6 +57,13 @@ func doorCipher(secret EpochSecret, cluster [32]byte, epoch uint64, receiver [32
 
 // newChain derives what the keys of one direction come from, and its hint.
 func newChain(
+	shared []byte, secret EpochSecret, cluster [32]byte, epoch uint64, sender, receiver Party,
+) (c chain, hint [wire.HintSize]byte, err error) {
+	erasing(func() { c, hint, err = deriveChain(shared, secret, cluster, epoch, sender, receiver) })
+	return c, hint, err
+}
+
+func deriveChain(
 	shared []byte, secret EpochSecret, cluster [32]byte, epoch uint64, sender, receiver Party,
 ) (c chain, hint [wire.HintSize]byte, err error) {
 	if len(shared) != sharedSize {
@@ -92,7 +104,12 @@ func generationOf(counter uint64) uint64 { return counter / wire.RekeyAfter }
 // next makes the key of the next generation: AES-256-GCM from the first half of
 // HKDF-Expand(secret; "secgossip/1 key"), 64 bytes. The second half is the secret
 // after it.
-func (c *chain) next() (cipher.AEAD, error) {
+func (c *chain) next() (key cipher.AEAD, err error) {
+	erasing(func() { key, err = c.expand() })
+	return key, err
+}
+
+func (c *chain) expand() (cipher.AEAD, error) {
 	out, err := hkdf.Expand(sha256.New, c.secret[:], keyLabel, trafficKeySize+chainSize)
 	if err != nil {
 		return nil, fmt.Errorf("deriving a traffic key: %w", err)

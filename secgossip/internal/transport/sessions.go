@@ -101,13 +101,14 @@ func (s *sessions) setPeer(peer *guard.Peer) {
 }
 
 // setEpochs follows the keyring.
-func (s *sessions) setEpochs(primary uint64, held map[uint64]seal.EpochSecret) {
+func (s *sessions) setEpochs(primary uint64, held map[uint64]seal.EpochSecret) (removed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for number, secret := range s.epochs {
 		if held[number] == secret { // of two epochs of one number, the other may have come
 			continue
 		}
+		removed = true
 		s.inbox.RemoveEpoch(number)
 		delete(s.epochs, number)
 		delete(s.past, number)
@@ -137,6 +138,7 @@ func (s *sessions) setEpochs(primary uint64, held map[uint64]seal.EpochSecret) {
 	for _, p := range s.all() {
 		p.sending.Store(p.senders[primary])
 	}
+	return removed
 }
 
 // keyLocked derives the keys with one peer in one epoch.

@@ -186,7 +186,9 @@ func (t *Transport) StreamCh() <-chan net.Conn { return t.streamCh }
 // SetEpochs makes the transport hold exactly these epochs and seal with primary.
 // An epoch that was held and removed is not taken in again.
 func (t *Transport) SetEpochs(primary uint64, held map[uint64]seal.EpochSecret) {
-	t.sessions.setEpochs(primary, held)
+	if t.sessions.setEpochs(primary, held) {
+		seal.Sweep()
+	}
 }
 
 // PeerChanged takes note of a new or changed record in the roster.
