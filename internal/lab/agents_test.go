@@ -10,7 +10,7 @@ func TestAgentsInNamespacesFindEachOther(t *testing.T) {
 	if why := WhyNoNetworks(t.Context()); why != "" {
 		t.Skip(why)
 	}
-	bin, err := Build(t.Context(), t.TempDir())
+	bin, err := secgossip()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,6 +32,8 @@ type Lab struct {
 	Bin      string // the program, as an absolute path
 	Path     string // the folder
 	Handlers Account
+
+	passphrase string // of the root, once there is one; it goes with the folder
 }
 
 // New makes the folder of a lab, named after what it is for. It leaves nothing

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -43,8 +44,25 @@ func TestMain(m *testing.M) {
 		conn.Close()
 		return
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if built != "" {
+		os.RemoveAll(built)
+	}
+	os.Exit(code)
 }
+
+// built is the folder of the program, if a test needed it.
+var built string
+
+// secgossip builds the program once for all tests.
+var secgossip = sync.OnceValues(func() (string, error) {
+	folder, err := os.MkdirTemp("", "secgossip-lab-")
+	if err != nil {
+		return "", err
+	}
+	built = folder
+	return Build(context.Background(), folder)
+})
 
 // helper is the test program, to be run in a namespace.
 func helper(t *testing.T, in *Namespace, env string) *exec.Cmd {
