@@ -68,6 +68,10 @@ bench: ## Run all benchmarks
 siege: ## Measure real agents under attack (also in bench)
 	$(GO) test -run '^$$' -bench . -benchtime 1x $(BENCHFLAGS) ./internal/siege
 
+.PHONY: rotations
+rotations: ## Measure rotations of 3 and 30 real agents (also in bench)
+	$(GO) test -run '^$$' -bench . -benchtime 1x $(BENCHFLAGS) ./internal/epochs
+
 # `go test -list` prints the targets of a package and then a line with its name.
 .PHONY: fuzz
 fuzz: ## Fuzz every parser for FUZZTIME each (default 10s)
@@ -88,7 +92,7 @@ generate: ## Generate the RPC code from api/ again
 ##@ To hand it in
 
 .PHONY: check
-check: fmt vet lint imports tidy race fuzzseeds platforms reproducible ## Run everything a change must pass
+check: fmt vet lint imports tidy race secretmemory fuzzseeds platforms reproducible ## Run everything a change must pass
 	@echo "check passed"
 
 .PHONY: fmt
@@ -118,6 +122,15 @@ tidy: ## go.mod and go.sum say what the code needs, and the cache is genuine
 .PHONY: race
 race: ## All tests pass with the race detector
 	$(MAKE) --no-print-directory test TESTFLAGS='-race $(TESTFLAGS)'
+
+# The experiment does not go with the race detector. With it the standard library is
+# compiled once more. The last line builds the program with it, too.
+.PHONY: secretmemory
+secretmemory: export GOEXPERIMENT := runtimesecret
+secretmemory: ## A build that has the runtime erase secrets works, and they are erased
+	$(GO) vet ./keyring ./secgossip/internal/seal
+	$(GO) test ./keyring ./secgossip/internal/seal
+	$(GO) test -run Memory ./internal/epochs
 
 .PHONY: fuzzseeds
 fuzzseeds: ## Every fuzz target accepts its seeds

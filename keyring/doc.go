@@ -57,7 +57,8 @@
 //   - Registers, and the stacks that the kernel saves them on at a signal.
 //
 // Built with GOEXPERIMENT=runtimesecret, the Go runtime erases the stacks and
-// registers of all of these steps, and their heap memory once it is garbage.
+// registers of all of these steps, and their heap memory once it is garbage. The
+// package seal does the same for the keys that it derives from a secret.
 //
 // memguard's Enclave is not used: it can hang for good at the limit of locked
 // memory. Call memguard.Purge last of all when a process ends: it destroys every

@@ -68,6 +68,9 @@ var layout = []row{
 		pkg: "internal/field", // real agents on networks with filters, routers and two IP families: tests only
 	},
 	{
+		pkg: "internal/epochs", // real agents whose epochs change: tests and benchmarks only
+	},
+	{
 		pkg: "internal/siege", // what strangers do to real agents: benchmarks only
 	},
 	{
