@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	secgossipv1 "github.com/secgossip/secgossip/api/secgossip/v1"
 	"github.com/secgossip/secgossip/internal/lab"
 )
 
@@ -51,6 +52,49 @@ func TestKilledAgentsEndWithOneEpoch(t *testing.T) {
 	}
 	took := c.await(90*time.Second, c.holdOneEpoch)
 	t.Logf("after the last kill every node held one epoch, %s later", took.Round(time.Millisecond))
+}
+
+// Threat N17: the keeper that rotates is killed as soon as one node has the new epoch,
+// and stays away. The other keeper takes all to it.
+func TestOtherKeeperFinishesWhatAKilledOneBegan(t *testing.T) {
+	c := newCluster(t, 2, 1)
+	c.knowEachOther()
+	killed, left := c.nodes[0], c.nodes[1:]
+	before := c.mustRotate(killed).GetEpoch()
+
+	client := c.client(killed)
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), callTimeout)
+	defer cancel()
+	stream, err := client.RotateKeys(ctx, &secgossipv1.RotateKeysRequest{})
+	c.must(err)
+	for installed := false; !installed; {
+		message, err := stream.Receive()
+		c.must(err)
+		installed = slices.ContainsFunc(message.GetProgress(), func(p *secgossipv1.RotationProgress) bool {
+			return p.GetNode() != killed.Name && p.GetState() == "installed"
+		})
+	}
+	c.must(killed.Kill())
+
+	took := c.await(60*time.Second, func(ctx context.Context) error {
+		for _, n := range left {
+			held, primary, err := c.epochs(ctx, n)
+			if err != nil {
+				return fmt.Errorf("%s: %w", n.Name, err)
+			}
+			if len(held) != 1 || primary <= before {
+				return fmt.Errorf("%s holds epochs %d and seals with %d, want one above %d", n.Name, held, primary, before)
+			}
+		}
+		return nil
+	})
+	t.Logf("the others held one epoch %s after the keeper was killed", took.Round(time.Millisecond))
+	c.must(c.Start(t.Context(), killed))
+	if primary := c.awaitOneEpoch(); primary <= before {
+		t.Errorf("all seal with epoch %d, want one above %d", primary, before)
+	}
+	c.oneEventReachesAll(killed)
 }
 
 // killDuring begins a rotation, kills agents after some time, all in one instant,
