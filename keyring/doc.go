@@ -54,7 +54,9 @@
 //     are garbage when a file has been sealed or opened, and are not wiped. The
 //     key of one file (not its payload key) is wiped.
 //   - A client's key file is decoded into 48 bytes of heap, which are wiped.
-//   - Registers, and the stacks that the kernel saves them on at a signal.
+//   - Registers, and the stacks that the kernel saves them on at a signal. The
+//     registers that copying uses are overwritten after each use of a secret, so
+//     what remains is a signal within it; its stack is used again at the next.
 //
 // Built with GOEXPERIMENT=runtimesecret, the Go runtime erases the stacks and
 // registers of all of these steps, and their heap memory once it is garbage. The

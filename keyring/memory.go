@@ -52,6 +52,7 @@ func (m locked) use(f func(raw []byte) error) error {
 	if len(raw) == 0 {
 		return ErrDestroyed
 	}
+	defer scrub()
 	return f(raw)
 }
 
@@ -74,4 +75,22 @@ func (m locked) destroy() {
 }
 
 // wipe overwrites bytes that are about to be dropped.
-func wipe(raw []byte) { memguard.WipeBytes(raw) }
+func wipe(raw []byte) {
+	memguard.WipeBytes(raw)
+	scrub()
+}
+
+// scrub overwrites the registers in which copying leaves what was copied. At the
+// next signal, such as those by which the Go runtime interrupts itself, the kernel
+// saves all registers on a stack, and a secret would stay there until the signal
+// after that. An outside scan of an agent has found one.
+func scrub() {
+	var zeros, nowhere [256]byte // as many bytes as all registers of amd64 hold that copying uses
+	move(nowhere[:], zeros[:])
+}
+
+// move is copy for a length that the compiler does not know, so that it is the
+// runtime's, with its registers.
+//
+//go:noinline
+func move(to, from []byte) { copy(to, from) }
