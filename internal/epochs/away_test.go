@@ -17,6 +17,7 @@ const missed = 10
 // Threat N17: who was away for ten rotations, or comes from a disk image from before
 // them, is a member again, by the address of any other.
 func TestNodeThatMissedTenRotationsIsAMemberAgain(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 1, 3)
 	c.knowEachOther()
 	keeper, stopped, restored := c.nodes[0], c.nodes[2], c.nodes[3]

@@ -21,6 +21,7 @@ const killPoints = 20
 // Threat N17: an agent that is killed at any point of a rotation comes back with a
 // keyring that reads, and without an operator all end with one epoch.
 func TestKilledAgentsEndWithOneEpoch(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	chance := rand.New(rand.NewPCG(seed, 0))
@@ -57,6 +58,7 @@ func TestKilledAgentsEndWithOneEpoch(t *testing.T) {
 // Threat N17: the keeper that rotates is killed as soon as one node has the new epoch,
 // and stays away. The other keeper takes all to it.
 func TestOtherKeeperFinishesWhatAKilledOneBegan(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 2, 1)
 	c.knowEachOther()
 	killed, left := c.nodes[0], c.nodes[1:]

@@ -114,6 +114,7 @@ func (c *cluster) door(n *lab.Node, epoch keyring.Epoch) needle {
 // retired epochs where the program is built with GOEXPERIMENT=runtimesecret; in the
 // default build they stay until their memory is used again, as SECURITY.md says.
 func TestRetiredSecretIsNowhereInAnAgentsMemory(t *testing.T) {
+	t.Parallel()
 	if os.Geteuid() != 0 {
 		t.Skip("only root may read the memory of an agent")
 	}

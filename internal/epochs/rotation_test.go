@@ -12,6 +12,7 @@ import (
 
 // Threat N17: nothing that is said while epochs change is lost or comes twice.
 func TestNoEventIsLostWhileRealAgentsRotate(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 1, 2)
 	c.fireAndRotate(200, 3)
 }
