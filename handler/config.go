@@ -52,10 +52,11 @@ type Config struct {
 	// agent leaves secgossip-run-* in it.
 	ScratchRoot string
 
-	// Private are existing directories that handlers must not read, whatever
-	// their modes say: where the agent keeps its secrets. It matters most to
-	// an agent that is not root, because its handlers share its user. A
-	// program may lie in one, but the files beside it cannot be read then.
+	// Private are existing directories and files that handlers must not read,
+	// whatever their modes say: where the agent keeps its secrets. It matters
+	// most to an agent that is not root, because its handlers share its user. A
+	// program may lie in such a directory, but the files beside it cannot be read
+	// then.
 	Private []string
 
 	// OnResult, if not nil, is called after each run from a goroutine of

@@ -226,6 +226,23 @@ func TestPrivateDirectoryCannotBeReadWhateverItsModes(t *testing.T) {
 	}
 }
 
+// What opens an agent's files may lie anywhere, beside what handlers need.
+func TestPrivateFileCannotBeReadAndItsNeighboursCan(t *testing.T) {
+	top := folder(t)
+	unlock := write(t, filepath.Join(top, "unlock"), "secret", 0o644)
+	write(t, filepath.Join(top, "file"), "neighbour", 0o644)
+	if err := os.Symlink(unlock, filepath.Join(top, "link")); err != nil {
+		t.Fatal(err)
+	}
+	program := script(t, "cat "+top+"/unlock; cat "+top+"/link; cat "+top+"/file")
+	for _, private := range []string{unlock, filepath.Join(top, "link")} {
+		r := runConfig(t, Config{Specs: []Spec{everyEvent(program)}, Private: []string{private}}, Event{Kind: KindUser, Name: "x"})
+		if got, want := r.Stdout.String(), "neighbour"; got != want || !r.Done() {
+			t.Errorf("%s is private: read %q, want %q (%v, %s)", private, got, want, r.Err, r.Stderr)
+		}
+	}
+}
+
 // Threat L05.
 func TestSetuidProgramGainsNothing(t *testing.T) {
 	needRoot(t)

@@ -55,7 +55,7 @@ func newConfinement(config Config) (*confinement, error) {
 	for _, path := range config.Private {
 		physical, err := filepath.EvalSymlinks(path)
 		if err != nil {
-			err = fmt.Errorf("private directory: %w", err)
+			err = fmt.Errorf("private path: %w", err)
 		}
 		report(err)
 		c.private = append(c.private, physical)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/landlock-lsm/go-landlock/landlock"
 	"golang.org/x/sys/unix"
@@ -104,8 +105,8 @@ func directoryRule(path string, abi int) landlock.Rule {
 	return rule
 }
 
-// readable lists what may be read so that nothing in private is. Landlock
-// knows only permissions, so a private directory is left out by naming its
+// readable lists what may be read so that nothing private is. Landlock
+// knows only permissions, so what is private is left out by naming its
 // neighbours, and the neighbours of the directories above it. Names that
 // appear there later cannot be read by a handler that is already running.
 func readable(dir string, private []string) (dirs, files []string) {
@@ -132,6 +133,7 @@ func readable(dir string, private []string) (dirs, files []string) {
 			moreDirs, moreFiles := readable(path, private)
 			dirs = append(dirs, moreDirs...)
 			files = append(files, moreFiles...)
+		case slices.Contains(private, path): // a file by itself
 		default:
 			files = append(files, path)
 		}

@@ -23,15 +23,18 @@ const maxFileSize = 1 << 20
 // secret with this package needs no check before: every reader here makes the
 // same check on the descriptor it then reads from.
 func CheckSecretFile(path string) error {
-	file, _, err := openSecret(path)
+	file, _, err := openSecret(path, checkSecret)
 	if err != nil {
 		return err
 	}
 	return file.Close()
 }
 
+// rule says what is wrong with a file that is to be ours alone.
+type rule func(path string, mode fs.FileMode, owner, self int) error
+
 // openSecret opens path for reading and checks what it has opened.
-func openSecret(path string) (_ *os.File, size int64, err error) {
+func openSecret(path string, check rule) (_ *os.File, size int64, err error) {
 	file, err := openNoFollow(path)
 	if err != nil {
 		return nil, 0, named(path, err)
@@ -45,7 +48,7 @@ func openSecret(path string) (_ *os.File, size int64, err error) {
 	if err != nil {
 		return nil, 0, named(path, err)
 	}
-	if err := checkSecret(path, info.Mode(), ownerOf(info), os.Geteuid()); err != nil {
+	if err := check(path, info.Mode(), ownerOf(info), os.Geteuid()); err != nil {
 		return nil, 0, err
 	}
 	if info.Size() > maxFileSize {
@@ -72,9 +75,19 @@ func checkSecret(path string, mode fs.FileMode, owner, self int) error {
 	return nil
 }
 
+// checkCredential is the rule for what a service manager hands over. Where the
+// service is not root's, systemd keeps the file root's and lets the one user in by
+// an access list, whose mask then shows as the group's right to read.
+func checkCredential(path string, mode fs.FileMode, owner, self int) error {
+	if owner == 0 && self > 0 {
+		mode &^= 0o040
+	}
+	return checkSecret(path, mode, owner, self)
+}
+
 // readFile returns what a file of sealed bytes holds.
 func readFile(path string) ([]byte, error) {
-	file, _, err := openSecret(path)
+	file, _, err := openSecret(path, checkSecret)
 	if err != nil {
 		return nil, err
 	}
@@ -91,8 +104,8 @@ func readFile(path string) ([]byte, error) {
 
 // readLocked returns what a file of unsealed secrets holds. The bytes go from
 // the kernel straight into locked memory.
-func readLocked(path string) (locked, error) {
-	file, size, err := openSecret(path)
+func readLocked(path string, check rule) (locked, error) {
+	file, size, err := openSecret(path, check)
 	if err != nil {
 		return locked{}, err
 	}

@@ -56,6 +56,25 @@ func TestSecretFileIsOursAlone(t *testing.T) {
 	}
 }
 
+// What systemd hands to a service of an ordinary user is root's, and shows that the
+// group may read. Nothing else is let through by that.
+func TestCredentialMayBeRootsWithAnAccessList(t *testing.T) {
+	for _, test := range []struct {
+		mode        fs.FileMode
+		owner, self int
+		ok          bool
+	}{
+		{0o440, 0, 1000, true}, {0o400, 0, 1000, true}, {0o400, 0, 0, true}, {0o400, 1000, 1000, true},
+		{0o440, 0, 0, false}, {0o440, 1000, 1000, false}, {0o440, 1001, 1000, false}, {0o400, 1001, 1000, false},
+		{0o460, 0, 1000, false}, {0o450, 0, 1000, false}, {0o444, 0, 1000, false}, {0o442, 0, 1000, false},
+		{0o440 | fs.ModeSymlink, 0, 1000, false}, {0o440 | fs.ModeDir, 0, 1000, false}, {0o440 | fs.ModeNamedPipe, 0, 1000, false},
+	} {
+		if err := checkCredential("unlock", test.mode, test.owner, test.self); (err == nil) != test.ok {
+			t.Errorf("%v of user %d, for user %d: got %v, want it accepted: %v", test.mode, test.owner, test.self, err, test.ok)
+		}
+	}
+}
+
 // The same on real files, for every reader of the package. It holds for root and
 // for an ordinary user; only the foreign owner takes root to make.
 func TestEveryReaderRefusesUnsafeFiles(t *testing.T) {
@@ -64,6 +83,9 @@ func TestEveryReaderRefusesUnsafeFiles(t *testing.T) {
 	readers := map[string]func(path string) error{
 		"CheckSecretFile":   CheckSecretFile,
 		"OpenMachineLocker": func(path string) error { _, err := OpenMachineLocker(path); return err },
+		"OpenIdentity":      func(path string) error { _, err := OpenIdentityLocker(path); return err },
+		"OpenPassphrase":    func(path string) error { _, err := OpenPassphraseLocker(path); return err },
+		"OpenCredential":    func(path string) error { _, err := OpenCredentialLocker(path); return err },
 		"ReadClientKeyFile": func(path string) error { _, err := ReadClientKeyFile(path); return err },
 		"ReadFile":          func(path string) error { _, err := locker.ReadFile(path); return err },
 		"LoadSigningKey":    func(path string) error { _, err := LoadSigningKey(path, locker); return err },
@@ -127,9 +149,15 @@ func TestEveryReaderHasASizeLimit(t *testing.T) {
 		_, sealedErr := locker.ReadFile(path)
 		_, plainErr := ReadClientKeyFile(path)
 		_, machineErr := OpenMachineLocker(path)
+		_, identityErr := OpenIdentityLocker(path)
+		_, passphraseErr := OpenPassphraseLocker(path)
+		_, credentialErr := OpenCredentialLocker(path)
 		_, fileErr := OpenFile(path, locker)
-		for name, err := range map[string]error{"sealed": sealedErr, "client key": plainErr, "machine key": machineErr, "keyring": fileErr, "check": CheckSecretFile(path)} {
-			unsealed := name == "client key" || name == "machine key"
+		for name, err := range map[string]error{
+			"sealed": sealedErr, "keyring": fileErr, "check": CheckSecretFile(path),
+			"client key": plainErr, "machine key": machineErr, "identity": identityErr, "passphrase": passphraseErr, "credential": credentialErr,
+		} {
+			unsealed := name != "sealed" && name != "keyring" && name != "check"
 			if want := unsealed || size > maxFileSize; errors.Is(err, ErrTooLarge) != want {
 				t.Errorf("%s of %d bytes: got %v, want ErrTooLarge: %v", name, size, err, want)
 			}

@@ -10,9 +10,9 @@
 // log, prints its fingerprint.
 //
 // A [Keyring] is the set of epochs an agent holds. A [File] keeps a keyring on
-// disk, sealed with a [Locker]: a passphrase, or the machine's own key. Every
-// sealed file is an ordinary age file, so that an operator whose agent is broken
-// can still open it with the age command.
+// disk, sealed with a [Locker]: a passphrase, the machine's own key, or an age
+// identity that lies elsewhere. Every sealed file is an ordinary age file, so that
+// an operator whose agent is broken can still open it with the age command.
 //
 // # At rest
 //
@@ -22,7 +22,8 @@
 // renamed, and refused on reading when they are not ours or anybody else could
 // read them. A thief of the disk without the passphrase has nothing. A thief of
 // a disk that also holds the machine's key has everything on it: put that key on
-// other storage (a TPM, a service manager's credential) where disks get stolen.
+// other storage (a TPM, a service manager's credential) where disks get stolen,
+// and see [OpenCredentialLocker].
 //
 // A retired epoch leaves the file and its previous version in one step. Blocks
 // that the file system freed may still hold the sealed bytes of older versions.
@@ -49,7 +50,7 @@
 //     it, so the expansion is garbage at once; but it is not wiped, and stays until
 //     the memory is used again.
 //   - AgreementKey: crypto/ecdh copies the key into the heap, likewise.
-//   - Locker: age works with the passphrase as a string, with the machine key in
+//   - Locker: age works with the passphrase as a string, with an age identity in
 //     its parsed form and with the key of a file's payload, all in the heap. They
 //     are garbage when a file has been sealed or opened, and are not wiped. The
 //     key of one file (not its payload key) is wiped.

@@ -31,7 +31,7 @@ var (
 	// ErrInvalidEpoch: number 0, no secret, or a time no file can hold.
 	ErrInvalidEpoch = errors.New("epoch is malformed")
 
-	// ErrWrongKey: the passphrase or machine key does not open the file.
+	// ErrWrongKey: the passphrase, machine key or age identity does not open the file.
 	ErrWrongKey = errors.New("wrong unlock key, or its header is damaged")
 	// ErrDamaged: the file is truncated or altered.
 	ErrDamaged = errors.New("damaged")

@@ -25,13 +25,13 @@ const (
 )
 
 // Locker seals and opens secret files, all of which are binary age files. It is
-// safe for concurrent use. It prints as its kind and, for a machine's key, a
-// fingerprint of the public part.
+// safe for concurrent use. It prints as its kind and, for a machine's key or an
+// age identity, a fingerprint of the public part.
 type Locker struct {
 	nameplate
-	memory     locked                  // the passphrase, or the text of the age identity
-	machine    age.RecipientWithLabels // nil for a passphrase
-	workFactor int
+	memory     locked        // the passphrase, or the text of the age identity
+	public     age.Recipient // seals for the identity; nil for a passphrase
+	workFactor int           // of a passphrase
 }
 
 // PassphraseLocker seals with a passphrase of at least MinPassphrase characters,
@@ -55,98 +55,6 @@ func PassphraseLocker(passphrase []byte, workFactor int) (*Locker, error) {
 		return nil, err
 	}
 	return &Locker{nameplate: nameplate{"passphrase"}, memory: memory, workFactor: workFactor}, nil
-}
-
-// NewMachineLocker makes a key for this machine and writes it to path, which
-// must not exist. It is a post-quantum age identity in age's own text form; age
-// refuses to mix those with classic ones in one file, so there is no other kind.
-// The errors are ErrExists, ErrLockedMemory, or the operating system's.
-func NewMachineLocker(path string) (*Locker, error) {
-	var text []byte
-	var err error
-	erasing(func() {
-		var identity *age.HybridIdentity
-		if identity, err = age.GenerateHybridIdentity(); err == nil {
-			text = fmt.Appendf(nil, "%s\n# public key: %s\n%s\n", machineComment, identity.Recipient(), identity)
-		}
-	})
-	if err != nil {
-		return nil, err
-	}
-	defer wipe(text)
-	locker, err := machineLocker(text)
-	if err != nil {
-		return nil, err
-	}
-	if err := writeNew(path, text); err != nil {
-		locker.Destroy()
-		return nil, err
-	}
-	return locker, nil
-}
-
-// OpenMachineLocker reads what NewMachineLocker or "age-keygen -pq" wrote to
-// path. The errors are those of CheckSecretFile, ErrForeign, ErrDamaged,
-// ErrTooLarge and ErrLockedMemory.
-func OpenMachineLocker(path string) (*Locker, error) {
-	text, err := readLocked(path)
-	if err != nil {
-		return nil, err
-	}
-	defer text.destroy()
-	locker, err := machineLocker(text.buffer.Bytes())
-	if err != nil {
-		return nil, named(path, err)
-	}
-	return locker, nil
-}
-
-const (
-	machineComment = "# secgossip machine key: it opens the sealed files of this host; keep it secret"
-	machinePrefix  = "AGE-SECRET-KEY-PQ-1"
-)
-
-// machineLocker takes text with one identity among comments.
-func machineLocker(text []byte) (*Locker, error) {
-	var line []byte
-	for candidate := range bytes.Lines(text) {
-		candidate = bytes.TrimSpace(candidate)
-		if len(candidate) == 0 || candidate[0] == '#' {
-			continue
-		}
-		if line != nil {
-			return nil, fmt.Errorf("%w: it holds more than one machine key", ErrForeign)
-		}
-		line = candidate
-	}
-	if !bytes.HasPrefix(line, []byte(machinePrefix)) {
-		return nil, fmt.Errorf("%w: it holds no machine key (a post-quantum age identity)", ErrForeign)
-	}
-	memory, err := lockedCopy(line)
-	if err != nil {
-		return nil, err
-	}
-	l := &Locker{memory: memory}
-	identity, err := l.identity()
-	if err != nil {
-		memory.destroy()
-		return nil, err
-	}
-	recipient := identity.(*age.HybridIdentity).Recipient()
-	l.machine = recipient
-	l.text = "machine key " + fingerprint("secgossip/1 machine key", []byte(recipient.String()))
-	return l, nil
-}
-
-func lockedCopy(raw []byte) (locked, error) {
-	memory, err := newLocked(len(raw))
-	if err != nil {
-		return locked{}, err
-	}
-	return memory, memory.fill(func(dst []byte) error {
-		copy(dst, raw)
-		return nil
-	})
 }
 
 // Seal writes plaintext, 1 byte to 64 KiB, to w as a binary age file. The
@@ -206,17 +114,25 @@ func (l *Locker) ReadFile(path string) (*memguard.LockedBuffer, error) {
 	return plaintext.buffer, nil
 }
 
-// Destroy wipes the passphrase or machine key. A machine's locker can still
-// seal: that takes the public part only.
+// Destroy wipes the passphrase or the age identity. With an identity's public
+// part a locker can still seal.
 func (l *Locker) Destroy() {
 	if l != nil {
 		l.memory.destroy()
 	}
 }
 
+// SealOnly wipes what opens files and is not needed to seal them: the secret part
+// of an age identity. A passphrase does both, and stays until Destroy.
+func (l *Locker) SealOnly() {
+	if l.public != nil {
+		l.memory.destroy()
+	}
+}
+
 func (l *Locker) seal(plaintext []byte) (sealed []byte, err error) {
 	erasing(func() {
-		var recipient age.RecipientWithLabels
+		var recipient age.Recipient
 		if recipient, err = l.recipient(); err == nil {
 			sealed, err = sealAge(recipient, plaintext)
 		}
@@ -239,9 +155,9 @@ func (l *Locker) open(sealed []byte) (plaintext locked, err error) {
 	return plaintext, err
 }
 
-func (l *Locker) recipient() (age.RecipientWithLabels, error) {
-	if l.machine != nil {
-		return l.machine, nil
+func (l *Locker) recipient() (age.Recipient, error) {
+	if l.public != nil {
+		return l.public, nil
 	}
 	var recipient *age.ScryptRecipient
 	err := l.memory.use(func(raw []byte) (err error) {
@@ -256,20 +172,16 @@ func (l *Locker) recipient() (age.RecipientWithLabels, error) {
 // identity parses the secret late, so that age's form of it is short-lived.
 func (l *Locker) identity() (identity age.Identity, err error) {
 	err = l.memory.use(func(raw []byte) error {
-		if l.workFactor != 0 {
-			scrypt, err := age.NewScryptIdentity(string(raw))
-			if err != nil {
-				return err
-			}
-			scrypt.SetMaxWorkFactor(maxWorkFactor)
-			identity = scrypt
-			return nil
+		if l.workFactor == 0 {
+			identity, _, err = parseIdentity(string(raw))
+			return err
 		}
-		machine, err := age.ParseHybridIdentity(string(raw))
-		if err != nil { // age's text may quote the key
-			return fmt.Errorf("%w: its machine key does not read", ErrDamaged)
+		scrypt, err := age.NewScryptIdentity(string(raw))
+		if err != nil {
+			return err
 		}
-		identity = machine
+		scrypt.SetMaxWorkFactor(maxWorkFactor)
+		identity = scrypt
 		return nil
 	})
 	return identity, err

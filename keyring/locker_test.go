@@ -30,7 +30,9 @@ func opened(t testing.TB, l *Locker, raw []byte) []byte {
 }
 
 func TestLockersOpenWhatTheySeal(t *testing.T) {
-	for name, l := range map[string]*Locker{"machine": newTestMachine(t), "passphrase": newTestPassphrase(t, "correct horse")} {
+	for name, l := range map[string]*Locker{
+		"machine": newTestMachine(t), "passphrase": newTestPassphrase(t, "correct horse"), "classic": newTestClassic(t),
+	} {
 		for _, size := range []int{1, 2, 31, 32, 4096, maxPlaintext - 1, maxPlaintext} {
 			plaintext := bytes.Repeat([]byte{'x'}, size)
 			raw := sealed(t, l, plaintext)
@@ -86,6 +88,8 @@ func TestFilesAreOrdinaryAgeFiles(t *testing.T) {
 	scryptIdentity := must(age.NewScryptIdentity("correct horse"))(t)
 	scryptRecipient := must(age.NewScryptRecipient("correct horse"))(t)
 	scryptRecipient.SetWorkFactor(10)
+	classicIdentity := must(age.GenerateX25519Identity())(t)
+	classic := newTestUnlock(t, OpenIdentityLocker, classicIdentity.String())
 	for _, test := range []struct {
 		name      string
 		locker    *Locker
@@ -94,6 +98,7 @@ func TestFilesAreOrdinaryAgeFiles(t *testing.T) {
 	}{
 		{"machine", machine, identities[0], identities[0].(*age.HybridIdentity).Recipient()},
 		{"passphrase", newTestPassphrase(t, "correct horse"), scryptIdentity, scryptRecipient},
+		{"classic", classic, classicIdentity, classicIdentity.Recipient()},
 	} {
 		for _, size := range []int{1, 1000, maxPlaintext} {
 			plaintext := bytes.Repeat([]byte{'y'}, size)
@@ -145,7 +150,9 @@ func TestForeignUnlockKeysAreRefused(t *testing.T) {
 		{"another passphrase", wrong, forPassphrase, "does not open with the passphrase"},
 		{"passphrase for a machine's file", right, forMachine, "it is sealed with a machine key"},
 		{"machine for a passphrase file", machine, forPassphrase, "it is sealed with a passphrase"},
-		{"machine for a classic age file", machine, forClassic, "a key of another kind"},
+		{"machine for a classic age file", machine, forClassic, "it is sealed with a classic age identity"},
+		{"another classic identity", newTestClassic(t), forClassic, "does not open with the age identity"},
+		{"classic for a machine's file", newTestClassic(t), forMachine, "it is sealed with a machine key"},
 	} {
 		buffer, err := test.l.Open(bytes.NewReader(test.raw))
 		if !errors.Is(err, ErrWrongKey) || buffer != nil || !strings.Contains(err.Error(), test.want) {
@@ -211,8 +218,8 @@ func TestOtherFilesAreRefusedWithoutAWordOfThem(t *testing.T) {
 		"age, MAC secret":     {ageIntro + "-> x y\n\n--- hunter2\n", ErrDamaged},
 		"age, no recipient":   {ageIntro + "--- " + strings.Repeat("A", 43) + "\n" + strings.Repeat("x", 100), ErrDamaged},
 		"zeros":               {string(make([]byte, 5000)), ErrForeign},
-		"more than one chunk": {string(agesOwn(t, make([]byte, maxPlaintext+1), l.machine.(age.Recipient))), ErrTooLarge},
-		"empty plaintext":     {string(agesOwn(t, nil, l.machine.(age.Recipient))), ErrDamaged},
+		"more than one chunk": {string(agesOwn(t, make([]byte, maxPlaintext+1), l.public)), ErrTooLarge},
+		"empty plaintext":     {string(agesOwn(t, nil, l.public)), ErrDamaged},
 		"endless":             {ageIntro + strings.Repeat("x", maxFileSize), ErrTooLarge},
 	} {
 		buffer, err := l.Open(strings.NewReader(test.raw))

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
 	"github.com/awnumar/memguard"
 )
 
@@ -64,6 +65,21 @@ func newTestMachine(t testing.TB) *Locker {
 	l := must(NewMachineLocker(filepath.Join(t.TempDir(), "machine.key")))(t)
 	t.Cleanup(l.Destroy)
 	return l
+}
+
+// newTestUnlock opens a file with this text.
+func newTestUnlock(t testing.TB, open func(path string) (*Locker, error), text string) *Locker {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "unlock")
+	write(t, path, []byte(text))
+	l := must(open(path))(t)
+	t.Cleanup(l.Destroy)
+	return l
+}
+
+func newTestClassic(t testing.TB) *Locker {
+	t.Helper()
+	return newTestUnlock(t, OpenIdentityLocker, must(age.GenerateX25519Identity())(t).String())
 }
 
 // newTestPassphrase is below the floor: 32 MiB a file are for one test only.

@@ -224,7 +224,8 @@ func TestFailuresLeaveNoLockedMemory(t *testing.T) {
 			second(LoadSigningKey(sealedElsewhere, locker)), second(OpenFile(wrong, locker)), second(OpenFile(halfKeyring, locker)),
 			second(CreateFile(taken, locker, ring)), second(SecretFrom([]byte("short"))),
 			file.Update(func(draft *Keyring) error { return draft.Use(9) }),
-			second(PassphraseLocker([]byte("short"), 0)),
+			second(PassphraseLocker([]byte("short"), 0)), second(OpenPassphraseLocker(taken)), second(OpenPassphraseLocker(two)),
+			second(OpenIdentityLocker(half)), second(OpenIdentityLocker(two)), second(OpenCredentialLocker(half)), second(OpenCredentialLocker(taken)),
 		} {
 			if err == nil {
 				t.Fatalf("failure %d did not fail", i)

@@ -37,7 +37,7 @@ var payloadNonce = [chacha20poly1305.NonceSize]byte{chacha20poly1305.NonceSize -
 
 // tap is an age recipient that remembers the key of the file it wraps.
 type tap struct {
-	recipient age.RecipientWithLabels
+	recipient age.Recipient
 	fileKey   []byte
 }
 
@@ -48,11 +48,15 @@ func (t *tap) Wrap(fileKey []byte) ([]*age.Stanza, error) {
 
 func (t *tap) WrapWithLabels(fileKey []byte) ([]*age.Stanza, []string, error) {
 	t.fileKey = fileKey // age's own slice, so that wiping it wipes age's
-	return t.recipient.WrapWithLabels(fileKey)
+	if labelled, ok := t.recipient.(age.RecipientWithLabels); ok {
+		return labelled.WrapWithLabels(fileKey)
+	}
+	stanzas, err := t.recipient.Wrap(fileKey)
+	return stanzas, nil, err
 }
 
 // sealAge returns plaintext as an age file for recipient.
-func sealAge(recipient age.RecipientWithLabels, plaintext []byte) ([]byte, error) {
+func sealAge(recipient age.Recipient, plaintext []byte) ([]byte, error) {
 	if len(plaintext) < 1 || len(plaintext) > maxPlaintext {
 		return nil, fmt.Errorf("sealing %d bytes: %w", len(plaintext), ErrSize)
 	}
@@ -142,7 +146,9 @@ func sealedWith(stanzas []string) string {
 	case slices.Contains(stanzas, "scrypt"):
 		return "a passphrase"
 	case slices.Contains(stanzas, "mlkem768x25519"):
-		return "a machine key"
+		return "a machine key or another post-quantum age identity"
+	case slices.Contains(stanzas, "X25519"):
+		return "a classic age identity (X25519)"
 	}
 	return "a key of another kind"
 }

@@ -118,7 +118,7 @@ func WriteClientKeyFile(path string, k *SigningKey) error {
 // genpkey -algorithm ed25519" writes it. The errors are those of
 // CheckSecretFile, ErrTooLarge and ErrForeign.
 func ReadClientKeyFile(path string) (*SigningKey, error) {
-	text, err := readLocked(path)
+	text, err := readLocked(path, checkSecret)
 	if err != nil {
 		return nil, err
 	}

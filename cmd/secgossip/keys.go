@@ -18,7 +18,7 @@ import (
 
 func newKeysCmd(e *env) *cobra.Command {
 	return group("keys", "Look at gossip epochs and rotate them", "  secgossip keys list",
-		newRotateCmd(e), newKeysInstallCmd(e), newKeysUseCmd(e), newKeysRemoveCmd(e), newKeysListCmd(e), newKeysStatusCmd(e))
+		newRotateCmd(e), newKeysInstallCmd(e), newKeysUseCmd(e), newKeysRemoveCmd(e), newKeysListCmd(e), newKeysStatusCmd(e), newResealCmd(e))
 }
 
 // rotateTimeout is how long a rotation may take when --timeout does not say.

@@ -23,6 +23,7 @@ func newPKICmd(e *env) *cobra.Command {
 func newIssueNodeCmd(e *env) *cobra.Command {
 	var out, role, advertise, passphraseFile string
 	var life time.Duration
+	var unlock home.Unlock
 	cmd := &cobra.Command{
 		Use:   "node NAME --out DIR",
 		Short: "Make a home for another node, to be copied to its host",
@@ -58,6 +59,9 @@ The home's settings join by this host's advertised address, if it has one.`,
 			if err != nil {
 				return err
 			}
+			if order.Unlock, err = unlockOf(at, unlock); err != nil {
+				return err
+			}
 			if order.Config, err = agent.ConfigFor(advertised(advertise), seeds); err != nil {
 				return fmt.Errorf("%w: --advertise: %w", errUsage, err)
 			}
@@ -72,6 +76,7 @@ The home's settings join by this host's advertised address, if it has one.`,
 			})
 		},
 	}
+	unlockFlags(cmd, &unlock)
 	flags := cmd.Flags()
 	flags.StringVar(&out, "out", "", "folder to make")
 	flags.StringVar(&role, "role", "", "keeper: may start epochs and issue identities (needs the root)")
@@ -93,6 +98,7 @@ func newIssueClientCmd(e *env) *cobra.Command {
 	var out, passphraseFile string
 	var grants []string
 	var life time.Duration
+	var unlock home.Unlock
 	cmd := &cobra.Command{
 		Use:   "client NAME --grant GRANT --out DIR",
 		Short: "Make a home for a client, with a token for what it may do",
@@ -123,6 +129,9 @@ node:tags, node:join, node:leave, node:evict, token:mint, enroll:mint, admin.`,
 			if err := needOut(out); err != nil {
 				return err
 			}
+			if order.Unlock, err = unlockOf(at, unlock); err != nil {
+				return err
+			}
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
 			if err := at.IssueClient(ctx, home.Home(out), order, e.rootPassphrase(ctx, passphraseFile), time.Now()); err != nil {
@@ -133,6 +142,7 @@ node:tags, node:join, node:leave, node:evict, token:mint, enroll:mint, admin.`,
 			})
 		},
 	}
+	unlockFlags(cmd, &unlock)
 	flags := cmd.Flags()
 	flags.StringVar(&out, "out", "", "folder to make")
 	flags.StringArrayVar(&grants, "grant", nil, "what the client may do; repeat for more")

@@ -50,7 +50,7 @@ func cmdDaemon(ts *testscript.TestScript, args []string) {
 	ts.Check(err)
 	defer stderr.Close()
 	d := &daemon{cmd: exec.Command("secgossip", args...), done: make(chan struct{})}
-	d.cmd.Dir, d.cmd.Env, d.cmd.Stdout, d.cmd.Stderr = ts.MkAbs("."), w.env, stdout, stderr
+	d.cmd.Dir, d.cmd.Env, d.cmd.Stdout, d.cmd.Stderr = ts.MkAbs("."), append(slices.Clone(w.env), "CREDENTIALS_DIRECTORY="+ts.Getenv("CREDENTIALS_DIRECTORY")), stdout, stderr
 	d.stdin, err = d.cmd.StdinPipe()
 	ts.Check(err)
 	if i := slices.Index(args, "--home"); i >= 0 {

@@ -53,7 +53,8 @@ type Agent struct {
 }
 
 // lockedBuffers is how many secrets an agent holds in locked memory at most: two
-// node keys, the knock key, four epochs, and as many again while files are read.
+// node keys, what seals the keyring, the knock secret, four epochs, and as many
+// again while files are read.
 const lockedBuffers = 16
 
 // Start starts the agent of a home and writes a banner and then its log to log. Every error wraps ErrSetup, for with the same
@@ -102,7 +103,7 @@ func (a *Agent) start(at home.Home) error {
 			Timeout:  a.plan.timeout,
 			Sandbox:  handler.Sandbox(a.settings.HandlerSandbox),
 		},
-		Private: at.Private(),
+		Private: append(at.Private(), a.settings.unlock().Private()...),
 		Logger:  a.logger,
 	})
 	if err != nil {
@@ -163,7 +164,7 @@ func (a *Agent) load(at home.Home) error {
 	}
 	var err error
 	// Of a home that is not there, this says what to do.
-	if a.identity, err = at.LoadNode(time.Now()); err != nil {
+	if a.identity, err = at.LoadNode(a.settings.unlock(), time.Now()); err != nil {
 		return fmt.Errorf("%w: %w", ErrSetup, err)
 	}
 	return lockErr
@@ -317,12 +318,7 @@ func (a *Agent) Close() error {
 	a.running.Wait()
 	if a.identity != nil {
 		// A call that outlived closeTimeout gets an error from them.
-		a.identity.Keyring.Keyring().Destroy()
-		for _, key := range []any{a.identity.Identity.Signing, a.identity.Identity.Agreement} {
-			if key, ok := key.(interface{ Destroy() }); ok {
-				key.Destroy()
-			}
-		}
+		a.identity.Destroy()
 	}
 	if a.lock != nil {
 		problems = append(problems, a.lock.Close())

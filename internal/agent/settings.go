@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/secgossip/secgossip/handler"
+	"github.com/secgossip/secgossip/internal/home"
 	"github.com/secgossip/secgossip/secgossip"
 )
 
@@ -33,6 +34,14 @@ type Settings struct {
 	RotateEvery     string            `yaml:"rotate-every"`
 	HandlerTimeout  string            `yaml:"handler-timeout"`
 	HandlerSandbox  string            `yaml:"handler-sandbox"`
+
+	UnlockPassphraseFile string `yaml:"unlock-passphrase-file"`
+	UnlockIdentityFile   string `yaml:"unlock-identity-file"`
+}
+
+// unlock is what the settings say about the node's sealed files.
+func (s Settings) unlock() home.Unlock {
+	return home.Unlock{PassphraseFile: s.UnlockPassphraseFile, IdentityFile: s.UnlockIdentityFile}
 }
 
 // DefaultSettings are in force where neither file nor flag says otherwise. There
@@ -66,6 +75,9 @@ func (s Settings) Merge(over Settings) Settings {
 	replace(&s.RotateEvery, over.RotateEvery)
 	replace(&s.HandlerTimeout, over.HandlerTimeout)
 	replace(&s.HandlerSandbox, over.HandlerSandbox)
+	if over.unlock().Set() { // one takes the place of the other
+		s.UnlockPassphraseFile, s.UnlockIdentityFile = over.UnlockPassphraseFile, over.UnlockIdentityFile
+	}
 	s.Advertise = slices.Concat(s.Advertise, over.Advertise)
 	s.Join = slices.Concat(s.Join, over.Join)
 	s.RetryJoin = slices.Concat(s.RetryJoin, over.RetryJoin)
@@ -134,6 +146,7 @@ func (s Settings) check() (plan, error) {
 	if s.HandlerSandbox != string(handler.Strict) && s.HandlerSandbox != string(handler.Reduced) {
 		note("handler-sandbox", fmt.Errorf("%q: use %s or %s", s.HandlerSandbox, string(handler.Strict), string(handler.Reduced)))
 	}
+	problems = append(problems, s.unlock().Check())
 	return p, errors.Join(problems...)
 }
 

@@ -171,3 +171,12 @@ func Advertised(at home.Home) ([]string, error) {
 	}
 	return settings.Advertise, err
 }
+
+// UnlockOf is what the settings of a home say about its node's sealed files.
+func UnlockOf(at home.Home) (home.Unlock, error) {
+	settings, err := ReadSettings(at.Config())
+	if errors.Is(err, fs.ErrNotExist) {
+		return home.Unlock{}, nil
+	}
+	return settings.unlock(), err
+}

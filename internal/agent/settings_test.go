@@ -61,6 +61,18 @@ func TestNothingOnTopChangesNothing(t *testing.T) {
 	}
 }
 
+// A flag that names one way to open the files takes the place of a setting that
+// names the other: both together would be none.
+func TestOneWayToUnlockReplacesTheOther(t *testing.T) {
+	base := Settings{UnlockPassphraseFile: "a"}
+	if got, want := base.Merge(Settings{UnlockIdentityFile: "b"}).unlock(), (home.Unlock{IdentityFile: "b"}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if got, want := base.Merge(Settings{}).unlock(), (home.Unlock{PassphraseFile: "a"}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
 func TestDefaultsAreInOrder(t *testing.T) {
 	if err := DefaultSettings().Check(); err != nil {
 		t.Errorf("got %v, want no problem", err)
@@ -140,7 +152,7 @@ func TestEverySettingCanBeSaidInAFile(t *testing.T) {
 		Join: []string{"a"}, RetryJoin: []string{"b", "c"}, Tags: map[string]string{"role": "web", "n": "1"},
 		Profile: "wan", LogLevel: "debug", EventHandlers: []string{"user:deploy=/bin/true"},
 		HandlerWritable: []string{"/tmp"}, HandlerUser: "65534", RotateEvery: "15m", HandlerTimeout: "1m",
-		HandlerSandbox: "reduced",
+		HandlerSandbox: "reduced", UnlockIdentityFile: "/etc/unlock",
 	}
 	got, err := parseSettings([]byte(`
 bind: 127.0.0.1:1
@@ -158,6 +170,7 @@ handler-user: 65534
 rotate-every: 15m
 handler-timeout: 1m
 handler-sandbox: reduced
+unlock-identity-file: /etc/unlock
 `))
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
@@ -172,7 +185,7 @@ func TestEveryProblemOfTheSettingsIsReportedAtOnce(t *testing.T) {
 		Bind: "host", Advertise: []string{"0.0.0.0", "192.0.2.1", "224.0.0.1:1", "::"}, RPCAddr: "127.0.0.1:65536",
 		Tags: map[string]string{"": "x", "bell": "\a"}, Profile: "fast", LogLevel: "INFO",
 		EventHandlers: []string{"", "nothing=x", "user=/bin/true"}, RotateEvery: "off", HandlerTimeout: "999ms",
-		HandlerSandbox: "off",
+		HandlerSandbox: "off", UnlockPassphraseFile: "-", UnlockIdentityFile: "b",
 	}.Check()
 	if err == nil {
 		t.Fatal("got no error")
@@ -183,13 +196,14 @@ func TestEveryProblemOfTheSettingsIsReportedAtOnce(t *testing.T) {
 		`tag name ""`, `tag "bell": not printable`, `profile "fast"`, `log-level: "INFO"`,
 		`event-handler: handler ""`, `event-handler: handler "nothing=x"`,
 		`rotate-every: "off": want a time`, `handler-timeout: "999ms": from 1s to 1h`, `handler-sandbox: "off"`,
+		`unlock-passphrase-file and unlock-identity-file: name one`, `unlock-passphrase-file: an agent reads a file`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("got\n%v\nwant it to hold %s", err, want)
 		}
 	}
-	if lines := strings.Split(err.Error(), "\n"); len(lines) != 14 {
-		t.Errorf("got %d problems, want 14:\n%v", len(lines), err)
+	if lines := strings.Split(err.Error(), "\n"); len(lines) != 16 {
+		t.Errorf("got %d problems, want 16:\n%v", len(lines), err)
 	}
 }
 

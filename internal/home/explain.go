@@ -78,7 +78,7 @@ func (h Home) strange(name string) error {
 }
 
 // missing is the answer when a file of a home is not there.
-func (h Home) missing(name string) error {
+func (h Home) missing(name string) *Problem {
 	p := &Problem{Err: fmt.Errorf("%s is %w: no %s", h, ErrMissing, name)}
 	switch {
 	case !exists(h.path(fileBundle)) && !exists(h.path("node")) && !exists(h.path("client")):

@@ -10,7 +10,7 @@
 //
 // A home is made elsewhere and moved into place in one step: there is never half
 // of one. Every private key in node/ and ca/ is sealed; node/unlock.key opens
-// those of the node and is the file to move off the disk.
+// those of the node, unless an Unlock names what else does.
 package home
 
 import (

@@ -18,6 +18,7 @@ type NodeOrder struct {
 	Keeper bool
 	Life   time.Duration // 0: NodeLife
 	Config []byte        // content of its config.yaml; none if empty
+	Unlock Unlock        // opens the files of the home that issues
 }
 
 // ClientOrder asks for a home for a client.
@@ -26,6 +27,7 @@ type ClientOrder struct {
 	Grants  []rpcauth.Grant
 	Life    time.Duration // 0: pki.ClientLife
 	RPCAddr string
+	Unlock  Unlock // opens the files of the home that issues
 }
 
 // Passphrase returns the passphrase of the root's key. It is asked for only when
@@ -42,16 +44,16 @@ func (h Home) IssueNode(ctx context.Context, target Home, order NodeOrder, ask P
 	if err != nil {
 		return err
 	}
-	by, err := h.issuingAuthority(bundle, order.Keeper, ask)
+	by, err := h.issuingAuthority(bundle, order.Unlock, order.Keeper, ask)
 	if err != nil {
 		return err
 	}
-	locker, err := h.unlock()
+	o, err := h.unlock(order.Unlock)
 	if err != nil {
 		return err
 	}
-	defer locker.Destroy()
-	ring, err := h.openKeyring(locker)
+	defer o.Destroy()
+	ring, err := h.openKeyring(o)
 	if err != nil {
 		return err
 	}
@@ -77,7 +79,7 @@ func (h Home) IssueClient(ctx context.Context, target Home, order ClientOrder, a
 	if err != nil {
 		return err
 	}
-	by, err := h.issuingAuthority(bundle, false, ask)
+	by, err := h.issuingAuthority(bundle, order.Unlock, false, ask)
 	if err != nil {
 		return err
 	}
@@ -92,9 +94,9 @@ func (h Home) IssueClient(ctx context.Context, target Home, order ClientOrder, a
 
 // issuingAuthority is this node's issuer, or the root when there is none or only
 // the root can do it.
-func (h Home) issuingAuthority(bundle []byte, needRoot bool, ask Passphrase) (*pki.Authority, error) {
+func (h Home) issuingAuthority(bundle []byte, unlock Unlock, needRoot bool, ask Passphrase) (*pki.Authority, error) {
 	if h.HasIssuer() && !needRoot {
-		return h.issuer(bundle)
+		return h.issuer(bundle, unlock)
 	}
 	if !h.HasRoot() {
 		return nil, &Problem{
@@ -134,15 +136,15 @@ func (h Home) explainRoot(err error) error {
 	return h.explain(fileRootKey, err)
 }
 
-func (h Home) issuer(bundle []byte) (*pki.Authority, error) {
-	locker, err := h.unlock()
+func (h Home) issuer(bundle []byte, unlock Unlock) (*pki.Authority, error) {
+	o, err := h.unlock(unlock)
 	if err != nil {
 		return nil, err
 	}
-	defer locker.Destroy()
-	key, err := keyring.LoadSigningKey(h.path(fileIssuerKey), locker)
+	defer o.Destroy()
+	key, err := keyring.LoadSigningKey(h.path(fileIssuerKey), o.Locker)
 	if err != nil {
-		return nil, h.explain(fileIssuerKey, err)
+		return nil, h.explainSealed(o, fileIssuerKey, err)
 	}
 	return h.authority(bundle, fileIssuerCert, key)
 }

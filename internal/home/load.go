@@ -26,12 +26,13 @@ type Node struct {
 	Credential *pki.Credential
 
 	home        Home
+	locker      *keyring.Locker // of the keyring
 	certificate atomic.Pointer[tls.Certificate]
 }
 
 // LoadNode reads and checks this home's node: everything belongs together, is
 // ours alone to read, and is valid now. Whatever is wrong comes with what to do.
-func (h Home) LoadNode(now time.Time) (*Node, error) {
+func (h Home) LoadNode(unlock Unlock, now time.Time) (_ *Node, err error) {
 	trust, err := h.loadTrust()
 	if err != nil {
 		return nil, err
@@ -40,28 +41,33 @@ func (h Home) LoadNode(now time.Time) (*Node, error) {
 	if _, err := os.Stat(h.path(fileNodeCert)); err != nil {
 		return nil, h.explain(fileNodeCert, err)
 	}
-	locker, err := h.unlock()
+	o, err := h.unlock(unlock)
 	if err != nil {
 		return nil, err
 	}
-	defer locker.Destroy()
-	signing, err := keyring.LoadSigningKey(h.path(fileSigningKey), locker)
+	defer func() {
+		if err != nil {
+			o.Destroy()
+		}
+	}()
+	signing, err := keyring.LoadSigningKey(h.path(fileSigningKey), o.Locker)
 	if err != nil {
-		return nil, h.explain(fileSigningKey, err)
+		return nil, h.explainSealed(o, fileSigningKey, err)
 	}
-	agreement, err := keyring.LoadAgreementKey(h.path(fileAgreementKey), locker)
+	agreement, err := keyring.LoadAgreementKey(h.path(fileAgreementKey), o.Locker)
 	if err != nil {
-		return nil, h.explain(fileAgreementKey, err)
+		return nil, h.explainSealed(o, fileAgreementKey, err)
 	}
 	issued, err := h.readIssued(trust, signing, agreement.Public(), now)
 	if err != nil {
 		return nil, err
 	}
-	ring, err := h.openKeyring(locker)
+	ring, err := h.openKeyring(o)
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{Trust: trust, Keyring: ring, Credential: issued.credential, home: h}
+	o.SealOnly()
+	n := &Node{Trust: trust, Keyring: ring, Credential: issued.credential, home: h, locker: o.Locker}
 	n.certificate.Store(issued.own)
 	n.Identity = secgossip.Identity{
 		Name:        issued.credential.Name,
@@ -71,6 +77,17 @@ func (h Home) LoadNode(now time.Time) (*Node, error) {
 		Agreement:   agreement,
 	}
 	return n, nil
+}
+
+// Destroy wipes the node's secrets. Whoever still uses one gets an error.
+func (n *Node) Destroy() {
+	n.Keyring.Keyring().Destroy()
+	n.locker.Destroy()
+	for _, key := range []any{n.Identity.Signing, n.Identity.Agreement} {
+		if key, ok := key.(interface{ Destroy() }); ok {
+			key.Destroy()
+		}
+	}
 }
 
 // Reload reads bundle, certificate and credential again, which must be of the same
@@ -285,19 +302,10 @@ func (h Home) parseBundle(bundle []byte) (*pki.Trust, error) {
 	return trust, nil
 }
 
-// unlock opens what opens the node's sealed files.
-func (h Home) unlock() (*keyring.Locker, error) {
-	locker, err := keyring.OpenMachineLocker(h.path(fileUnlock))
+func (h Home) openKeyring(o opener) (*keyring.File, error) {
+	ring, err := keyring.OpenFile(h.path(fileKeyring), o.Locker)
 	if err != nil {
-		return nil, h.explain(fileUnlock, err)
-	}
-	return locker, nil
-}
-
-func (h Home) openKeyring(locker *keyring.Locker) (*keyring.File, error) {
-	ring, err := keyring.OpenFile(h.path(fileKeyring), locker)
-	if err != nil {
-		return nil, h.explain(fileKeyring, err)
+		return nil, h.explainSealed(o, fileKeyring, err)
 	}
 	return ring, nil
 }

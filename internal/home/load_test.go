@@ -22,7 +22,7 @@ var (
 	secretFiles = []string{fileUnlock, fileSigningKey, fileAgreementKey, fileKeyring, fileIssuerKey, fileRootKey, fileClientKey, fileClientToken}
 )
 
-func loadNode(h Home) error   { _, err := h.LoadNode(time.Now()); return err }
+func loadNode(h Home) error   { _, err := h.LoadNode(Unlock{}, time.Now()); return err }
 func loadClient(h Home) error { _, err := h.LoadClient(time.Now()); return err }
 
 // eachFile runs a test for every file a node or a client needs, on a copy.
@@ -42,11 +42,11 @@ func eachFile(t *testing.T, test func(t *testing.T, h Home, name string, load fu
 
 func TestWhatIsMadeLoads(t *testing.T) {
 	f := homes(t)
-	keeper, err := f.keeper.LoadNode(time.Now())
+	keeper, err := f.keeper.LoadNode(Unlock{}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	node, err := f.node.LoadNode(time.Now())
+	node, err := f.node.LoadNode(Unlock{}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -233,11 +233,11 @@ func TestOtherKeysThanTheCertifiedOnesAreRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := copyOf(t, homes(t).node)
-			locker, err := h.unlock()
+			locker, err := h.unlock(Unlock{})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := errors.Join(os.Remove(h.path(name)), store(h.path(name), locker)); err != nil {
+			if err := errors.Join(os.Remove(h.path(name)), store(h.path(name), locker.Locker)); err != nil {
 				t.Fatal(err)
 			}
 			wantHint(t, loadNode(h), pki.ErrMismatch, "copy one whole home here")
@@ -284,7 +284,7 @@ func TestIdentitiesAreGoodInTheirTimeOnly(t *testing.T) {
 		{"before", time.Now().Add(-time.Hour), pki.ErrNotYetValid, "set the clock of this host"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := f.node.LoadNode(test.at)
+			_, err := f.node.LoadNode(Unlock{}, test.at)
 			wantHint(t, err, test.want, test.hint)
 			_, err = f.client.LoadClient(test.at)
 			wantHint(t, err, test.want, test.hint)
@@ -305,7 +305,7 @@ func TestAKeyringThatWasHalfWrittenIsReadFromBefore(t *testing.T) {
 	if err := os.WriteFile(h.path(fileKeyring), []byte("age-encryption.org/v1\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	node, err := h.LoadNode(time.Now())
+	node, err := h.LoadNode(Unlock{}, time.Now())
 	if err != nil || !node.Keyring.Recovered() {
 		t.Errorf("got %v, want the previous version", err)
 	}

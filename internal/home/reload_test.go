@@ -19,7 +19,7 @@ func renewal(t *testing.T, by Home, request pki.NodeRequest) *pki.Issued {
 	if err != nil {
 		t.Fatal(err)
 	}
-	authority, err := by.issuer(bundle)
+	authority, err := by.issuer(bundle, Unlock{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func serialOf(t *testing.T, n *Node) string {
 func TestRenewedIdentityIsInUseAfterReload(t *testing.T) {
 	f := homes(t)
 	h := copyOf(t, f.node)
-	n, err := h.LoadNode(time.Now())
+	n, err := h.LoadNode(Unlock{}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func TestRenewedIdentityIsInUseAfterReload(t *testing.T) {
 // A renewal that does not belong to this node leaves everything as it was.
 func TestReloadOfWhatDoesNotBelongChangesNothing(t *testing.T) {
 	f := homes(t)
-	loaded, err := f.node.LoadNode(time.Now())
+	loaded, err := f.node.LoadNode(Unlock{}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +121,7 @@ func TestReloadOfWhatDoesNotBelongChangesNothing(t *testing.T) {
 		"no bundle": {func(h Home) { os.Remove(h.path(fileBundle)) }, ErrMissing},
 	} {
 		h := copyOf(t, f.node)
-		n, err := h.LoadNode(time.Now())
+		n, err := h.LoadNode(Unlock{}, time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}

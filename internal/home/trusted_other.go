@@ -7,3 +7,6 @@ import "os"
 // OpenTrusted opens a file that decides what this host does. Here it checks
 // nothing: this system's permissions are not those that the check knows.
 func OpenTrusted(path string) (*os.File, error) { return os.Open(path) }
+
+// checkOurs checks nothing here either.
+func checkOurs(string) error { return nil }

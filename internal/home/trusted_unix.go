@@ -64,3 +64,15 @@ func checkTrusted(path string, info fs.FileInfo, self int) error {
 	}
 	return nil
 }
+
+// checkOurs says whose a file is, if it is another user's.
+func checkOurs(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if owner := int(info.Sys().(*syscall.Stat_t).Uid); owner != os.Geteuid() {
+		return fmt.Errorf("%q: %w: it belongs to user %d", path, keyring.ErrPermissions, owner)
+	}
+	return nil
+}
