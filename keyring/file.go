@@ -5,14 +5,16 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"sync/atomic"
 )
 
 // previousSuffix is what the name of a file's previous version ends in.
 const previousSuffix = ".prev"
 
 // File keeps a keyring in a sealed file, and the version before it beside it as
-// PATH.prev. It is safe for concurrent use by one process; two processes must
-// not have the same file open for writing.
+// PATH.prev; after MemoryOnly it keeps the knock secret there and nothing else. It
+// is safe for concurrent use by one process; two processes must not have the same
+// file open for writing.
 //
 // PATH changes in one way only: a rename puts a complete file, already synced to
 // disk, in its place. So at every instant, a power cut included, PATH reads, as
@@ -31,6 +33,7 @@ type File struct {
 	locker    *Locker
 	ring      *Keyring
 	recovered bool
+	memory    atomic.Bool // epochs are kept in memory only; set with ring.change held
 
 	// What the latest version on disk is, known to read. Guarded by ring.change.
 	sealed []byte
@@ -119,9 +122,58 @@ func (f *File) Keyring() *Keyring { return f.ring }
 // Save puts the file itself right again.
 func (f *File) Recovered() bool { return f.recovered }
 
-// Save writes the keyring as it is. On an error the file holds one complete
-// version or the other: the former one, unless the last step, syncing the
-// directory, is what failed.
+// MemoryOnly keeps epochs in memory from now on: the file and its previous version
+// lose those they hold before it returns, and no later change writes any. What is
+// left in them is the knock secret, without which no member hears us. The epochs at
+// hand stay in use, and die with the process. The Locker must still open files. On an
+// error, that of Save, nothing has changed but that one version may have lost its
+// epochs already.
+func (f *File) MemoryOnly() error {
+	f.ring.change.Lock()
+	defer f.ring.change.Unlock()
+	if !f.holdsNoEpoch() { // or else a start on a full disk goes well
+		if err := f.forget(); err != nil {
+			return err
+		}
+	}
+	f.memory.Store(true)
+	return nil
+}
+
+// InMemory reports whether epochs are kept in memory only.
+func (f *File) InMemory() bool { return f.memory.Load() }
+
+// holdsNoEpoch reports whether neither version on disk holds an epoch. The previous
+// one is read again: after a power cut it may be older than the rename before it.
+func (f *File) holdsNoEpoch() bool {
+	if f.recovered || len(f.saved.epochs) > 0 {
+		return false
+	}
+	previous, err := load(f.path, f.path+previousSuffix, f.locker)
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	defer previous.ring.Destroy()
+	return len(previous.saved.epochs) == 0
+}
+
+// forget makes both versions on disk hold the knock secret and no epoch.
+func (f *File) forget() error {
+	empty := state{}
+	sealed, err := f.seal(empty)
+	if err != nil {
+		return fmt.Errorf("removing epochs from keyring %q: %w", f.path, err)
+	}
+	if err := replaceBoth(f.path, sealed, sealed); err != nil {
+		return fmt.Errorf("removing epochs from keyring %w", err)
+	}
+	f.sealed, f.saved = sealed, empty
+	return nil
+}
+
+// Save writes the keyring as it is, unless it is kept in memory only. On an error
+// the file holds one complete version or the other: the former one, unless the last
+// step, syncing the directory, is what failed.
 func (f *File) Save() error {
 	f.ring.change.Lock()
 	defer f.ring.change.Unlock()
@@ -175,8 +227,11 @@ func (k *Keyring) close() state {
 	return last
 }
 
-// save makes s the version on disk. The caller holds change.
+// save makes s the version on disk, if one is kept there. The caller holds change.
 func (f *File) save(s state) error {
+	if f.memory.Load() {
+		return nil
+	}
 	sealed, err := f.seal(s)
 	if err != nil {
 		return fmt.Errorf("saving keyring %q: %w", f.path, err)

@@ -493,6 +493,91 @@ func TestChangesAtOnceAreAllSaved(t *testing.T) {
 	wantFiles(t, path, "keyring.age", "keyring.age.prev")
 }
 
+// Both versions hold the knock secret and nothing else from then on, whatever changes.
+func TestKeyringInMemoryLeavesNothingOnDisk(t *testing.T) {
+	path, l, f := newTestFile(t, 2)
+	if err := f.Save(); err != nil {
+		t.Fatal(err)
+	}
+	wantEmpty := func(what string) {
+		t.Helper()
+		for _, name := range []string{path, path + ".prev"} {
+			got := must(load(path, name, l))(t)
+			if numbers(got.ring) != "" || got.ring.Knock().Commitment() != f.Keyring().Knock().Commitment() {
+				t.Errorf("%s: %s holds epochs %q, want the knock secret alone", what, filepath.Base(name), numbers(got.ring))
+			}
+			got.ring.Destroy()
+		}
+		wantFiles(t, path, "keyring.age", "keyring.age.prev")
+	}
+	if f.InMemory() {
+		t.Error("in memory before anybody said so")
+	}
+	if err := f.MemoryOnly(); err != nil || !f.InMemory() {
+		t.Fatal(err)
+	}
+	wantEmpty("at once")
+	if err := f.Update(install(3, t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Update(func(draft *Keyring) error { return errors.Join(draft.Use(3), draft.Remove(1)) }), f.Save()); err != nil {
+		t.Fatal(err)
+	}
+	wantEmpty("after changes")
+	if got, want := numbers(f.Keyring()), "2 3*"; got != want {
+		t.Errorf("in memory: got %q, want %q", got, want)
+	}
+}
+
+// A power cut may have kept the newer file and the older previous version.
+func TestKeyringInMemoryRemovesEpochsOfEitherVersion(t *testing.T) {
+	for name, prepare := range map[string]func(path string, full, empty []byte){
+		"only in the previous version": func(path string, full, empty []byte) { write(t, path, empty); write(t, path+".prev", full) },
+		"only in the file":             func(path string, full, empty []byte) { write(t, path, full); write(t, path+".prev", empty) },
+		"file damaged":                 func(path string, full, _ []byte) { write(t, path, []byte("x")); write(t, path+".prev", full) },
+		"previous version damaged":     func(path string, full, empty []byte) { write(t, path, empty); write(t, path+".prev", full[:100]) },
+		"no previous version":          func(path string, full, _ []byte) { write(t, path, full); os.Remove(path + ".prev") },
+	} {
+		path, l, f := newTestFile(t, 2)
+		full := must(os.ReadFile(path))(t)
+		if err := f.MemoryOnly(); err != nil {
+			t.Fatal(err)
+		}
+		prepare(path, full, must(os.ReadFile(path))(t))
+		again := must(OpenFile(path, l))(t)
+		if err := again.MemoryOnly(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		again.Keyring().Destroy()
+		for _, version := range []string{path, path + ".prev"} {
+			got := must(load(path, version, l))(t)
+			if numbers(got.ring) != "" {
+				t.Errorf("%s: %s holds %q", name, filepath.Base(version), numbers(got.ring))
+			}
+			got.ring.Destroy()
+		}
+	}
+}
+
+// Epochs that cannot be removed are an error; where there are none, a full disk is none.
+func TestKeyringInMemoryThatCannotBeWritten(t *testing.T) {
+	path, _, f := newTestFile(t, 2)
+	away := filepath.Dir(path) + ".away"
+	if err := os.Rename(filepath.Dir(path), away); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.MemoryOnly(); err == nil || f.InMemory() || !strings.Contains(err.Error(), path) {
+		t.Errorf("got %v, in memory %v, want an error with the path", err, f.InMemory())
+	}
+	if err := errors.Join(os.Rename(away, filepath.Dir(path)), f.MemoryOnly()); err != nil {
+		t.Fatal(err)
+	}
+	before := must(os.ReadFile(path))(t)
+	if err := f.MemoryOnly(); err != nil || !bytes.Equal(must(os.ReadFile(path))(t), before) {
+		t.Errorf("got %v, want nothing to be written when there is nothing to remove", err)
+	}
+}
+
 func TestFileUnderAPassphrase(t *testing.T) {
 	path, l := filepath.Join(t.TempDir(), "keyring.age"), newTestPassphrase(t, "correct horse")
 	must(CreateFile(path, l, newTestKeyring(t, 1)))(t)

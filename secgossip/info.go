@@ -50,8 +50,26 @@ func (n *Node) Info() map[string]map[string]string {
 		"keys": {
 			"primary": strconv.FormatUint(primary, 10),
 			"highest": strconv.FormatUint(highest, 10),
-			"age":     time.Since(n.config.Keyring.Keyring().Primary().Created).Round(time.Second).String(),
+			"age":     n.epochAge(),
 			"keeper":  cmp.Or(n.ActingKeeper(), "none"),
+			"kept":    n.epochsKept(),
 		},
 	}
+}
+
+// epochAge is how long ago the epoch in use was made.
+func (n *Node) epochAge() string {
+	primary := n.config.Keyring.Keyring().Primary()
+	if primary.Number == 0 {
+		return "no epoch yet"
+	}
+	return time.Since(primary.Created).Round(time.Second).String()
+}
+
+// epochsKept says where epochs are kept.
+func (n *Node) epochsKept() string {
+	if n.config.Keyring.InMemory() {
+		return "in memory"
+	}
+	return "on disk"
 }

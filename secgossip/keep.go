@@ -99,9 +99,10 @@ func (n *Node) abandoned(install *statement) bool {
 	return install.Keeper == string(n.config.Identity.Name) || !slices.Contains(n.liveKeepers(), install.Keeper)
 }
 
-// overdue reports whether the epoch in use is so old.
+// overdue reports whether the epoch in use is so old. None is never.
 func (n *Node) overdue(now time.Time, age time.Duration) bool {
-	return now.Sub(n.config.Keyring.Keyring().Primary().Created) >= age
+	primary := n.config.Keyring.Keyring().Primary()
+	return primary.Number > 0 && now.Sub(primary.Created) >= age
 }
 
 // rotateAlone rotates without an operator, and says so.

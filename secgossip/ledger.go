@@ -358,7 +358,7 @@ func (l *ledger) Secret(of wire.SecretRequest) ([]byte, error) {
 }
 
 // Install takes the secret of an announced epoch, if it is the one the keeper
-// committed to. It is on disk on return.
+// committed to. It is on disk on return, if epochs are kept there.
 func (l *ledger) Install(asked wire.SecretRequest, raw []byte) error {
 	secret, err := keyring.SecretFrom(raw)
 	if err != nil {

@@ -173,6 +173,9 @@ func (n *Node) start() error {
 		return err
 	}
 	n.epochsChanged()
+	if _, primary := n.ledger.State(); primary == 0 {
+		n.logger.Info("no epoch yet: waiting for a member to fetch it from")
+	}
 	n.loadRecords()
 
 	n.settings.Name = string(n.config.Identity.Name)

@@ -24,6 +24,10 @@ var ErrNotKeeper = errors.New("this node is not a keeper")
 // ErrRotating says that a rotation is under way on this node.
 var ErrRotating = errors.New("a rotation is under way")
 
+// ErrNoEpoch says that this node has no epoch yet, so it cannot know which one comes
+// next.
+var ErrNoEpoch = errors.New("this node has no epoch yet; it fetches one from the first member it meets")
+
 // Step is how far a node has come in a rotation.
 type Step string
 
@@ -270,7 +274,7 @@ type Rehearsal struct {
 
 // Rehearse changes nothing and asks every member whether it would follow.
 func (n *Node) Rehearse(ctx context.Context) (Rehearsal, error) {
-	if err := n.needKeeper(); err != nil {
+	if err := errors.Join(n.needKeeper(), n.needEpoch()); err != nil {
 		return Rehearsal{}, err
 	}
 	state := n.ledger.State()
@@ -319,6 +323,13 @@ func (n *Node) needKeeper() error {
 		return nil
 	}
 	return fmt.Errorf("%w; keepers are: %s", ErrNotKeeper, strings.Join(n.keepers(), ", "))
+}
+
+func (n *Node) needEpoch() error {
+	if _, primary := n.ledger.State(); primary == 0 {
+		return ErrNoEpoch
+	}
+	return nil
 }
 
 func (n *Node) isKeeper() bool {

@@ -93,6 +93,9 @@ func (n *Node) step(take func() (Rotation, error)) (Rotation, error) {
 	if err := n.needKeeper(); err != nil {
 		return Rotation{}, err
 	}
+	if err := n.needEpoch(); err != nil {
+		return Rotation{}, err
+	}
 	if !n.rotating.TryLock() {
 		return Rotation{}, ErrRotating
 	}

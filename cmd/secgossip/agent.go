@@ -59,6 +59,7 @@ once, and the others will call the node failed until it is back.`,
 	f.StringVar(&flags.RotateEvery, "rotate-every", "", "how long an epoch is used before a keeper makes the next (default "+defaults.RotateEvery+")")
 	f.StringVar(&flags.HandlerTimeout, "handler-timeout", "", "how long a handler may run (default "+defaults.HandlerTimeout+")")
 	f.StringVar(&flags.HandlerSandbox, "handler-sandbox", "", "strict, or reduced: run handlers where the kernel cannot confine them fully (default "+defaults.HandlerSandbox+")")
+	f.StringVar(&flags.Keyring, "keyring", "", "where epochs are kept: disk, or memory (not for a keeper): fetched from a member at every start (default "+defaults.Keyring+")")
 	f.StringVar(&flags.UnlockPassphraseFile, "unlock-passphrase-file", "", "`FILE` with the passphrase that opens the node's files (default the machine key, or what the service manager hands over)")
 	f.StringVar(&flags.UnlockIdentityFile, "unlock-identity-file", "", "`FILE` with the age identity that opens the node's files")
 	f.StringArrayVar(&tags, "tag", nil, "`NAME=VALUE` this node tells the cluster; repeat for more")

@@ -279,7 +279,11 @@ func keysStatus(answer *secgossipv1.ListKeysResponse, now time.Time) statusView 
 
 func describeStatus(w io.Writer, v statusView) {
 	age := time.Duration(v.AgeSeconds) * time.Second
-	fmt.Fprintf(w, "Epoch %d (%s) is in use, for %s now.\n", v.Primary, safe(v.Fingerprint), age)
+	if v.Primary == 0 {
+		fmt.Fprintln(w, "No epoch yet: the agent fetches one from the first member it meets.")
+	} else {
+		fmt.Fprintf(w, "Epoch %d (%s) is in use, for %s now.\n", v.Primary, safe(v.Fingerprint), age)
+	}
 	if v.Keeper == "" {
 		fmt.Fprintln(w, "No keeper is alive: nobody rotates until one is.")
 	} else {

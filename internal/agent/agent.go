@@ -162,9 +162,13 @@ func (a *Agent) load(at home.Home) error {
 			a.logger.Warn("removing left-over temporary files", "error", err)
 		}
 	}
+	load := at.LoadNode
+	if a.settings.Keyring == keyringMemory {
+		load = at.LoadNodeInMemory
+	}
 	var err error
 	// Of a home that is not there, this says what to do.
-	if a.identity, err = at.LoadNode(a.settings.unlock(), time.Now()); err != nil {
+	if a.identity, err = load(a.settings.unlock(), time.Now()); err != nil {
 		return fmt.Errorf("%w: %w", ErrSetup, err)
 	}
 	return lockErr

@@ -10,14 +10,13 @@ import (
 
 // banner says what runs, in Serf's manner.
 func (a *Agent) banner() string {
-	_, primary := a.node.EpochState()
 	rows := [][2]string{
 		{"Cluster", fmt.Sprintf("'%s' (%s)", a.identity.Trust.ClusterName(), a.identity.Trust.Cluster())},
 		{"Node name", fmt.Sprintf("'%s'", a.identity.Identity.Name)},
 		{"Bind addr", fmt.Sprintf("'%s'", netip.AddrPortFrom(a.plan.bind.Addr(), a.node.Port()))},
 		{"Advertise addr", fmt.Sprintf("'%s'", a.node.Endpoint())},
 		{"RPC addr", fmt.Sprintf("'%s'", a.rpc.Addr())},
-		{"Encrypted", fmt.Sprintf("AES-256-GCM, epoch %d", primary)},
+		{"Encrypted", a.encrypted()},
 		{"Handlers", a.handlerUser()},
 		{"Profile", string(a.plan.profile)},
 		{"Certificate", "until " + a.identity.Credential.NotAfter.UTC().Format(time.RFC3339)},
@@ -27,6 +26,15 @@ func (a *Agent) banner() string {
 		out += fmt.Sprintf("    %15s: %s\n", row[0], row[1])
 	}
 	return out + "\n==> Log data will now stream in as it occurs:\n\n"
+}
+
+// encrypted says what seals the packets.
+func (a *Agent) encrypted() string {
+	_, primary := a.node.EpochState()
+	if primary == 0 {
+		return "AES-256-GCM, no epoch yet"
+	}
+	return fmt.Sprintf("AES-256-GCM, epoch %d", primary)
 }
 
 // DefaultHandlerUser runs the handlers of an agent that is root and was told of

@@ -35,6 +35,7 @@ type Settings struct {
 	HandlerTimeout  string            `yaml:"handler-timeout"`
 	HandlerSandbox  string            `yaml:"handler-sandbox"`
 
+	Keyring              string `yaml:"keyring"`
 	UnlockPassphraseFile string `yaml:"unlock-passphrase-file"`
 	UnlockIdentityFile   string `yaml:"unlock-identity-file"`
 }
@@ -56,8 +57,15 @@ func DefaultSettings() Settings {
 		RotateEvery:    "1h",
 		HandlerTimeout: "30s",
 		HandlerSandbox: string(handler.Strict),
+		Keyring:        keyringDisk,
 	}
 }
+
+// Where an agent keeps its epochs.
+const (
+	keyringDisk   = "disk"
+	keyringMemory = "memory"
+)
 
 // Merge lays over on top of s: a value that is set replaces, lists are appended
 // and tags are laid over one by one, as Serf does.
@@ -75,6 +83,7 @@ func (s Settings) Merge(over Settings) Settings {
 	replace(&s.RotateEvery, over.RotateEvery)
 	replace(&s.HandlerTimeout, over.HandlerTimeout)
 	replace(&s.HandlerSandbox, over.HandlerSandbox)
+	replace(&s.Keyring, over.Keyring)
 	if over.unlock().Set() { // one takes the place of the other
 		s.UnlockPassphraseFile, s.UnlockIdentityFile = over.UnlockPassphraseFile, over.UnlockIdentityFile
 	}
@@ -145,6 +154,9 @@ func (s Settings) check() (plan, error) {
 	note("handler-timeout", err)
 	if s.HandlerSandbox != string(handler.Strict) && s.HandlerSandbox != string(handler.Reduced) {
 		note("handler-sandbox", fmt.Errorf("%q: use %s or %s", s.HandlerSandbox, string(handler.Strict), string(handler.Reduced)))
+	}
+	if s.Keyring != keyringDisk && s.Keyring != keyringMemory {
+		note("keyring", fmt.Errorf("%q: use %s or %s", s.Keyring, keyringDisk, keyringMemory))
 	}
 	problems = append(problems, s.unlock().Check())
 	return p, errors.Join(problems...)

@@ -40,7 +40,7 @@ func TestSettingsOnTopReplaceValuesAndAddToLists(t *testing.T) {
 	}
 	want := Settings{
 		Bind: "127.0.0.1", RPCAddr: "127.0.0.1:7373", Profile: "wan", LogLevel: "info",
-		HandlerUser: "deploy", RotateEvery: "1h", HandlerTimeout: "30s", HandlerSandbox: "strict",
+		HandlerUser: "deploy", RotateEvery: "1h", HandlerTimeout: "30s", HandlerSandbox: "strict", Keyring: "disk",
 		Advertise: []string{"192.0.2.1"}, Join: []string{"a", "b"}, RetryJoin: []string{"c"},
 		EventHandlers: []string{"one", "two"}, HandlerWritable: []string{"w"},
 		Tags: map[string]string{"role": "web", "zone": "2", "rack": "3"},
@@ -152,7 +152,7 @@ func TestEverySettingCanBeSaidInAFile(t *testing.T) {
 		Join: []string{"a"}, RetryJoin: []string{"b", "c"}, Tags: map[string]string{"role": "web", "n": "1"},
 		Profile: "wan", LogLevel: "debug", EventHandlers: []string{"user:deploy=/bin/true"},
 		HandlerWritable: []string{"/tmp"}, HandlerUser: "65534", RotateEvery: "15m", HandlerTimeout: "1m",
-		HandlerSandbox: "reduced", UnlockIdentityFile: "/etc/unlock",
+		HandlerSandbox: "reduced", UnlockIdentityFile: "/etc/unlock", Keyring: "memory",
 	}
 	got, err := parseSettings([]byte(`
 bind: 127.0.0.1:1
@@ -171,6 +171,7 @@ rotate-every: 15m
 handler-timeout: 1m
 handler-sandbox: reduced
 unlock-identity-file: /etc/unlock
+keyring: memory
 `))
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
@@ -185,7 +186,7 @@ func TestEveryProblemOfTheSettingsIsReportedAtOnce(t *testing.T) {
 		Bind: "host", Advertise: []string{"0.0.0.0", "192.0.2.1", "224.0.0.1:1", "::"}, RPCAddr: "127.0.0.1:65536",
 		Tags: map[string]string{"": "x", "bell": "\a"}, Profile: "fast", LogLevel: "INFO",
 		EventHandlers: []string{"", "nothing=x", "user=/bin/true"}, RotateEvery: "off", HandlerTimeout: "999ms",
-		HandlerSandbox: "off", UnlockPassphraseFile: "-", UnlockIdentityFile: "b",
+		HandlerSandbox: "off", UnlockPassphraseFile: "-", UnlockIdentityFile: "b", Keyring: "none",
 	}.Check()
 	if err == nil {
 		t.Fatal("got no error")
@@ -196,14 +197,15 @@ func TestEveryProblemOfTheSettingsIsReportedAtOnce(t *testing.T) {
 		`tag name ""`, `tag "bell": not printable`, `profile "fast"`, `log-level: "INFO"`,
 		`event-handler: handler ""`, `event-handler: handler "nothing=x"`,
 		`rotate-every: "off": want a time`, `handler-timeout: "999ms": from 1s to 1h`, `handler-sandbox: "off"`,
+		`keyring: "none": use disk or memory`,
 		`unlock-passphrase-file and unlock-identity-file: name one`, `unlock-passphrase-file: an agent reads a file`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("got\n%v\nwant it to hold %s", err, want)
 		}
 	}
-	if lines := strings.Split(err.Error(), "\n"); len(lines) != 16 {
-		t.Errorf("got %d problems, want 16:\n%v", len(lines), err)
+	if lines := strings.Split(err.Error(), "\n"); len(lines) != 17 {
+		t.Errorf("got %d problems, want 17:\n%v", len(lines), err)
 	}
 }
 

@@ -106,6 +106,9 @@ func (p *Problem) Hint() string { return p.Next }
 // ErrMissing says that a home lacks what is needed of it.
 var ErrMissing = errors.New("not set up")
 
+// ErrKeeper says that a keeper was told to do what only other nodes may.
+var ErrKeeper = errors.New("not for a keeper")
+
 // ErrExists says that a home would be overwritten.
 var ErrExists = errors.New("already set up")
 

@@ -32,7 +32,18 @@ type Node struct {
 
 // LoadNode reads and checks this home's node: everything belongs together, is
 // ours alone to read, and is valid now. Whatever is wrong comes with what to do.
-func (h Home) LoadNode(unlock Unlock, now time.Time) (_ *Node, err error) {
+func (h Home) LoadNode(unlock Unlock, now time.Time) (*Node, error) {
+	return h.loadNode(unlock, false, now)
+}
+
+// LoadNodeInMemory is LoadNode for a node whose epochs are never on its disk: those
+// in the keyring file are used, and are gone from it on return. A keeper cannot be
+// one: after a power cut of all hosts somebody must have them.
+func (h Home) LoadNodeInMemory(unlock Unlock, now time.Time) (*Node, error) {
+	return h.loadNode(unlock, true, now)
+}
+
+func (h Home) loadNode(unlock Unlock, inMemory bool, now time.Time) (_ *Node, err error) {
 	trust, err := h.loadTrust()
 	if err != nil {
 		return nil, err
@@ -62,9 +73,21 @@ func (h Home) LoadNode(unlock Unlock, now time.Time) (_ *Node, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if inMemory && issued.credential.HasRole(pki.RoleKeeper) {
+		return nil, &Problem{
+			Err:  fmt.Errorf("%w: a keeper keeps its epochs on disk", ErrKeeper),
+			Next: "take `keyring: memory` out of this host's settings: when all hosts lose power, a keeper is who still has the epochs",
+		}
+	}
 	ring, err := h.openKeyring(o)
 	if err != nil {
 		return nil, err
+	}
+	if inMemory {
+		if err = ring.MemoryOnly(); err != nil {
+			ring.Keyring().Destroy()
+			return nil, h.explain(fileKeyring, err)
+		}
 	}
 	o.SealOnly()
 	n := &Node{Trust: trust, Keyring: ring, Credential: issued.credential, home: h, locker: o.Locker}

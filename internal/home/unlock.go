@@ -69,7 +69,7 @@ func credential() string {
 type opener struct {
 	*keyring.Locker
 	chosen  string // which file it was made of, and what says so
-	machine bool // the machine key, for want of anything else
+	machine bool   // the machine key, for want of anything else
 }
 
 // unlock opens what opens the node's sealed files.

@@ -293,3 +293,35 @@ func namesOf(tree map[string]string) []string {
 	slices.Sort(names)
 	return names
 }
+
+// A keeper's epochs are still there after it was told to keep none.
+func TestKeeperKeepsItsEpochsOnDisk(t *testing.T) {
+	h := copyOf(t, homes(t).keeper)
+	before := tree(t, string(h))
+	_, err := h.LoadNodeInMemory(Unlock{}, time.Now())
+	wantHint(t, err, ErrKeeper, "keyring: memory")
+	mustBe(t, string(h), before)
+}
+
+func TestNodeInMemoryUsesTheEpochsOfItsHomeOnce(t *testing.T) {
+	h, sealed := copyOf(t, homes(t).node), unlocks(t)["classic"]
+	reseal(t, h, Unlock{}, sealed)
+	for start, want := range []int{1, 0, 0} {
+		n, err := h.LoadNodeInMemory(sealed, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := len(n.Keyring.Keyring().List()); got != want {
+			t.Errorf("start %d: got %d epochs, want %d", start+1, got, want)
+		}
+		n.Destroy()
+	}
+	n, err := h.LoadNode(sealed, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Destroy()
+	if got := n.Keyring.Keyring(); len(got.List()) != 0 || got.Knock() == nil {
+		t.Errorf("without the setting it starts with %d epochs, want none and the knock secret", len(got.List()))
+	}
+}

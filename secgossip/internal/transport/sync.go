@@ -21,7 +21,8 @@ type Ledger interface {
 	// Secret returns the 32-byte secret of an epoch for a verified member. The
 	// transport wipes it once it is sent.
 	Secret(of wire.SecretRequest) ([]byte, error)
-	// Install takes the secret of an epoch asked for. It is on disk on return.
+	// Install takes the secret of an epoch asked for. On return it is on disk, if the
+	// node keeps epochs there.
 	// It wipes secret.
 	Install(asked wire.SecretRequest, secret []byte) error
 	// State says how far we are.
