@@ -186,6 +186,13 @@ func TestUnsafeOrNewerFileDoesNotFallBack(t *testing.T) {
 		t.Errorf("symbolic link: got %v, %v, want ErrPermissions", got, err)
 	}
 	os.Remove(path)
+	if err := os.Mkdir(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := OpenFile(path, l); !errors.Is(err, ErrPermissions) {
+		t.Errorf("directory: got %v, %v, want ErrPermissions", got, err)
+	}
+	os.Remove(path)
 	if err := os.Chmod(path+".prev", 0o644); err != nil {
 		t.Fatal(err)
 	}

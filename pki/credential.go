@@ -128,6 +128,21 @@ func (t *Trust) VerifyCredential(raw []byte, now time.Time) (*Credential, error)
 	return c, nil
 }
 
+// ClaimedKey is the signing key that a credential names. Nothing is verified: it tells
+// what a statement beside it was signed with, and whether to believe that is another
+// question. The error wraps ErrProfile.
+func ClaimedKey(raw []byte) (ed25519.PublicKey, error) {
+	message, err := cose.Parse(raw)
+	if err != nil {
+		return nil, fmt.Errorf("credential %w: %w", ErrProfile, err)
+	}
+	c, err := parseClaims(message.Payload)
+	if err != nil {
+		return nil, fmt.Errorf("credential %w: %w", ErrProfile, err)
+	}
+	return c.SigningKey, nil
+}
+
 // Recheck says whether a credential that was verified once still holds: its time
 // goes by, its signer's too, and either may be revoked or forgotten meanwhile. It
 // costs no signature. Errors are those of VerifyCredential.

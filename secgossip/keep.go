@@ -112,6 +112,7 @@ func (n *Node) rotateAlone(reason string) {
 	switch {
 	case n.ctx.Err() != nil:
 	case errors.Is(err, ErrRotating): // somebody is at it: nothing is to be done
+	case errors.Is(err, ErrUnwritten): // the ledger said so
 	case err != nil:
 		n.logger.Error("rotation failed; it is tried again", slog.String("reason", reason), slog.Any("error", err))
 	case len(rotation.Missing) > 0:
@@ -146,6 +147,9 @@ func (n *Node) finish(now time.Time) {
 			continue
 		}
 		remove, err := n.act(n.retirement(epoch), wire.ActionRemove)
+		if errors.Is(err, ErrUnwritten) {
+			return // the ledger said so
+		}
 		if err != nil {
 			n.logger.Error("epoch not removed", slog.Uint64("epoch", info.Number), slog.Any("error", err))
 			return

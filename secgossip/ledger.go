@@ -39,6 +39,7 @@ type ledger struct {
 	mu      sync.Mutex
 	file    *keyring.File
 	pending map[uint64]*announced // installs whose secret we lack
+	said    time.Time             // when it was said that the keyring cannot be written; zero: it can
 }
 
 // announced is an epoch a keeper announced and whose secret has not come yet.
@@ -54,6 +55,34 @@ const maxPending = 4
 
 func newLedger(trust *pki.Trust, file *keyring.File, logger *slog.Logger, changed func(), news func([][]byte)) *ledger {
 	return &ledger{trust: trust, file: file, logger: logger, changed: changed, news: news, pending: make(map[uint64]*announced)}
+}
+
+// ErrUnwritten says that the keyring cannot be written, so nothing has changed: an
+// epoch that a crash would take away is used by nobody.
+var ErrUnwritten = errors.New("the keyring cannot be written, and no step is taken before it is; make room on its disk, and it goes on by itself")
+
+// updateLocked changes the keyring, on disk first. That the disk does not take it is
+// said once an hour, however often members bring what is new, and so is the end of it.
+func (l *ledger) updateLocked(change func(k *keyring.Keyring) error) error {
+	var refused error
+	err := l.file.Update(func(k *keyring.Keyring) error {
+		refused = change(k)
+		return refused
+	})
+	switch now := time.Now(); {
+	case refused != nil:
+		return refused
+	case err != nil:
+		if l.said.IsZero() || now.Sub(l.said) >= warnEvery {
+			l.said = now
+			l.logger.Error("keyring cannot be written: this node goes on with the epochs it has, and tries again", slog.Any("error", err))
+		}
+		return fmt.Errorf("%w: %w", ErrUnwritten, err)
+	case !l.said.IsZero():
+		l.said = time.Time{}
+		l.logger.Info("keyring is written again")
+	}
+	return nil
 }
 
 // statement is a verified epoch statement with what it arrived as.
@@ -154,6 +183,9 @@ func (l *ledger) learn(items [][]byte, now time.Time) (wanted []wire.SecretReque
 			continue
 		}
 		fresh, err := l.applyLocked(s)
+		if errors.Is(err, ErrUnwritten) {
+			continue // that was said, and the statement comes again
+		}
 		if err != nil {
 			l.logger.Error("epoch statement not applied", slog.Uint64("epoch", s.Number), slog.Any("error", err))
 			continue
@@ -282,7 +314,7 @@ func (l *ledger) useLocked(s *statement) (bool, error) {
 	if s.Number <= l.file.Keyring().Primary().Number {
 		return false, nil
 	}
-	err := l.file.Update(func(k *keyring.Keyring) error {
+	err := l.updateLocked(func(k *keyring.Keyring) error {
 		if err := l.keepLocked(k, s.Number, [][]byte{s.raw, s.credential}); err != nil {
 			return err
 		}
@@ -325,7 +357,7 @@ func (l *ledger) removeLocked(s *statement) (bool, error) {
 	if !held || epoch.Secret.Commitment() != s.Commitment || s.Number >= primary {
 		return false, nil
 	}
-	return true, l.file.Update(func(k *keyring.Keyring) error {
+	return true, l.updateLocked(func(k *keyring.Keyring) error {
 		if err := k.Remove(s.Number); err != nil {
 			return err
 		}
@@ -367,6 +399,9 @@ func (l *ledger) Install(asked wire.SecretRequest, raw []byte) error {
 	statements, err := l.install(asked.Number, secret)
 	if len(statements) == 0 {
 		secret.Destroy()
+		if errors.Is(err, ErrUnwritten) {
+			return nil // that was said, and the secret is asked for again
+		}
 		return err
 	}
 	l.changed()
@@ -395,7 +430,7 @@ func (l *ledger) install(number uint64, secret *keyring.Secret) (statements [][]
 		return nil, err
 	}
 	// One step on disk: a node that is killed holds all of it or nothing.
-	err = l.file.Update(func(k *keyring.Keyring) error {
+	err = l.updateLocked(func(k *keyring.Keyring) error {
 		add := k.Install
 		if _, held := k.Get(number); held {
 			add = k.Replace
@@ -433,7 +468,7 @@ func (l *ledger) installOwn(s *statement, secret *keyring.Secret) error {
 	if err != nil {
 		return err
 	}
-	return l.file.Update(func(k *keyring.Keyring) error {
+	return l.updateLocked(func(k *keyring.Keyring) error {
 		return k.Install(keyring.Epoch{Number: s.Number, Created: s.Issued, Statement: body, Secret: secret})
 	})
 }

@@ -56,7 +56,7 @@ func (s *service) refusal(err error) error {
 		code = connect.CodePermissionDenied
 	case errors.Is(err, secgossip.ErrDuplicate):
 		code = connect.CodeAlreadyExists
-	case errors.Is(err, secgossip.ErrBusy):
+	case errors.Is(err, secgossip.ErrBusy), errors.Is(err, secgossip.ErrUnwritten):
 		code = connect.CodeResourceExhausted
 	case errors.Is(err, secgossip.ErrNotKeeper), errors.Is(err, secgossip.ErrNoEpoch), errors.Is(err, secgossip.ErrRotating):
 		code = connect.CodeFailedPrecondition

@@ -83,6 +83,10 @@ func (h Home) loadNode(unlock Unlock, inMemory bool, now time.Time) (_ *Node, er
 	if err != nil {
 		return nil, err
 	}
+	if err = secgossip.CheckKeyring(ring.Keyring(), trust); err != nil {
+		ring.Keyring().Destroy()
+		return nil, h.refused(fileKeyring, err)
+	}
 	if inMemory {
 		if err = ring.MemoryOnly(); err != nil {
 			ring.Keyring().Destroy()

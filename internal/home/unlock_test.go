@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/secgossip/secgossip/keyring"
+	"github.com/secgossip/secgossip/pki"
 )
 
 // unlockFile is a file outside of every home.
@@ -323,5 +324,23 @@ func TestNodeInMemoryUsesTheEpochsOfItsHomeOnce(t *testing.T) {
 	defer n.Destroy()
 	if got := n.Keyring.Keyring(); len(got.List()) != 0 || got.Knock() == nil {
 		t.Errorf("without the setting it starts with %d epochs, want none and the knock secret", len(got.List()))
+	}
+}
+
+// One passphrase for hosts of two clusters: what it opens may be the wrong one's all
+// the same.
+func TestKeyringOfAnotherClusterIsRefusedThoughItOpens(t *testing.T) {
+	ours, theirs := copyOf(t, homes(t).keeper), copyOf(t, homes(t).foreign)
+	shared := unlocks(t)["classic"]
+	reseal(t, ours, Unlock{}, shared)
+	reseal(t, theirs, Unlock{}, shared)
+	put(t, ours, theirs, fileKeyring)
+	wantHint(t, loadBy(ours, shared), pki.ErrForeign, "copy one whole home here")
+	// A host of our own cluster has the same epochs.
+	other := copyOf(t, homes(t).node)
+	reseal(t, other, Unlock{}, shared)
+	put(t, ours, other, fileKeyring)
+	if err := loadBy(ours, shared); err != nil {
+		t.Error(err)
 	}
 }
