@@ -59,7 +59,7 @@ func newLedger(trust *pki.Trust, file *keyring.File, logger *slog.Logger, change
 
 // ErrUnwritten says that the keyring cannot be written, so nothing has changed: an
 // epoch that a crash would take away is used by nobody.
-var ErrUnwritten = errors.New("the keyring cannot be written, and no step is taken before it is; make room on its disk, and it goes on by itself")
+var ErrUnwritten = errors.New("the keyring cannot be written, and no step is taken before it is; make room on its disk: what was begun goes on by itself")
 
 // updateLocked changes the keyring, on disk first. That the disk does not take it is
 // said once an hour, however often members bring what is new, and so is the end of it.
@@ -72,6 +72,8 @@ func (l *ledger) updateLocked(change func(k *keyring.Keyring) error) error {
 	switch now := time.Now(); {
 	case refused != nil:
 		return refused
+	case errors.Is(err, keyring.ErrDestroyed): // the agent has closed it
+		return err
 	case err != nil:
 		if l.said.IsZero() || now.Sub(l.said) >= warnEvery {
 			l.said = now
