@@ -211,9 +211,14 @@ func TestKeeperWithoutAnEpochBeginsNone(t *testing.T) {
 			t.Fatal(err)
 		}
 		knock.Keyring().Destroy()
+		log := new(logBuffer)
+		b.settings = func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(log, nil)) }
 		a.start()
 		b.start()
 		time.Sleep(2 * DefaultRotateEvery)
+		if complaints := append(lines(log, "level=ERROR"), lines(log, "level=WARN")...); len(complaints) > 0 {
+			t.Errorf("b complains while it waits:\n%s", strings.Join(complaints, ""))
+		}
 		if got := b.epochs(); got != "" {
 			t.Errorf("b made %q by itself", got)
 		}
