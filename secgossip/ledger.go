@@ -402,7 +402,7 @@ func (l *ledger) Install(asked wire.SecretRequest, raw []byte) error {
 	if len(statements) == 0 {
 		secret.Destroy()
 		if errors.Is(err, ErrUnwritten) {
-			return nil // that was said, and the secret is asked for again
+			return fmt.Errorf("%w: %w", transport.ErrNotKept, err)
 		}
 		return err
 	}

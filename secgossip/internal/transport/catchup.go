@@ -53,7 +53,7 @@ func (t *Transport) fetch(conn *tls.Conn, wanted []wire.SecretRequest) error {
 		if err := mask(conn, request, body); err != nil {
 			return fmt.Errorf("reading the secret of epoch %d: %w", request.Number, err)
 		}
-		if err := t.config.Ledger.Install(request, body); err != nil {
+		if err := t.config.Ledger.Install(request, body); err != nil && !errors.Is(err, ErrNotKept) {
 			t.logger.Error("epoch not installed", slog.Uint64("epoch", request.Number), slog.Any("error", err))
 		}
 	}

@@ -23,11 +23,15 @@ type Ledger interface {
 	Secret(of wire.SecretRequest) ([]byte, error)
 	// Install takes the secret of an epoch asked for. On return it is on disk, if the
 	// node keeps epochs there.
-	// It wipes secret.
+	// It wipes secret. ErrNotKept: it could not be written, which the ledger has said.
 	Install(asked wire.SecretRequest, secret []byte) error
 	// State says how far we are.
 	State() State
 }
+
+// ErrNotKept says that a secret could not be kept. Every stream brings it again, so
+// it is the ledger that says so, and not each of them.
+var ErrNotKept = errors.New("secret not kept")
 
 // State is how far a member is, as it says itself at the end of a sync and whenever
 // that changes.
