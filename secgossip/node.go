@@ -173,7 +173,7 @@ func (n *Node) start() error {
 		return err
 	}
 	n.epochsChanged()
-	if _, primary := n.ledger.State(); primary == 0 {
+	if n.ledger.State().Primary == 0 {
 		n.logger.Info("no epoch yet: waiting for a member to fetch it from")
 	}
 	n.loadRecords()

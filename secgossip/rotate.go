@@ -326,7 +326,7 @@ func (n *Node) needKeeper() error {
 }
 
 func (n *Node) needEpoch() error {
-	if _, primary := n.ledger.State(); primary == 0 {
+	if n.ledger.State().Primary == 0 {
 		return ErrNoEpoch
 	}
 	return nil
