@@ -217,7 +217,7 @@ func (n *Node) carry(ctx context.Context, s *statement, step Step, report func(P
 		for _, p := range n.livePeers() {
 			switch {
 			case reached[p.Name]:
-			case done(n.transport.StateOf(p)):
+			case done(n.transport.Seen(p).Said):
 				reach(p.Name)
 			default:
 				waiting = append(waiting, p)

@@ -621,7 +621,7 @@ func TestCarriedPacketsAreChecked(t *testing.T) {
 			"a path challenge":     {wire.Carried{Type: wire.PacketPathChallenge, Payload: challenge}, map[string]uint64{"drop_forged": 1}},
 			"a malformed packet":   {wire.Carried{Type: wire.PacketGossip, Payload: gossip([]byte{99})}, map[string]uint64{"packets_received": 1, "drop_forged": 1}},
 			"another asker's ping": {wire.Carried{Type: wire.PacketGossip, Payload: gossip(pingBy("x"))}, map[string]uint64{"packets_received": 1, "drop_forged": 1}},
-			"an answer to nothing": {wire.Carried{Type: wire.PacketPathResponse, Payload: make([]byte, 8)}, map[string]uint64{"checks_received": 1}},
+			"an answer to nothing": {wire.Carried{Type: wire.PacketPathResponse, Payload: wire.Response{Time: time.Now()}.Append(nil)}, map[string]uint64{"checks_received": 1}},
 			"a packet":             {wire.Carried{Type: wire.PacketGossip, Payload: gossip(ackOf(1))}, map[string]uint64{"packets_received": 1}},
 		} {
 			before := b.Counters()

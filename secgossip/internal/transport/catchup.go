@@ -61,23 +61,15 @@ func (t *Transport) fetch(conn *tls.Conn, wanted []wire.SecretRequest) error {
 }
 
 // state is what we say of how far we are.
-func (t *Transport) state() []byte { return wire.Ack(t.config.Ledger.State()).Append(nil) }
+func (t *Transport) state() []byte {
+	state := t.config.Ledger.State()
+	state.Sealed = t.sessions.sealed(state.Primary)
+	return wire.Ack(state).Append(nil)
+}
 
 // Report tells a peer by packet how far we are. What does not arrive it asks for.
 func (t *Transport) Report(peer *guard.Peer) error {
 	return t.Send(peer, wire.PacketState, t.state())
-}
-
-// StateOf is how far a peer is as far as we know; zero if nothing is known.
-func (t *Transport) StateOf(peer *guard.Peer) State {
-	p := t.sessions.get(peer.Name)
-	if p == nil {
-		return State{}
-	}
-	if state := p.state.Load(); state != nil {
-		return *state
-	}
-	return State{}
 }
 
 // takeState notes how far a peer says it is.

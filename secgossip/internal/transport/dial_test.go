@@ -117,7 +117,7 @@ func TestPeerThatNeverAnswersCannotHoldADial(t *testing.T) {
 		"wants one secret after the other": func(c *cluster, x *node, conn net.Conn) {
 			secure := x.shakeHands(conn)
 			x.readHello(secure, pki.Identity{Name: "a", Key: c.nodes["a"].public()})
-			x.sendHello(secure, wire.Hello{Purpose: wire.PurposeGossip, Record: x.shown(), Roster: x.knownDigest()})
+			x.sendHello(secure, wire.Hello{Purpose: wire.PurposeGossip, Record: x.shown(), Roster: x.knownDigest(), Time: time.Now()})
 			for {
 				if _, err := secure.Write([]byte{byte(wire.FrameEpochs), 0, 0}); err != nil {
 					return

@@ -118,6 +118,7 @@ type node struct {
 	sequence  uint64
 	network   Network
 	others    func() map[string]uint64
+	wrong     time.Duration // how far its clock is ahead
 
 	// Of one start.
 	*Transport
@@ -197,6 +198,7 @@ func (n *node) start() *node {
 		Strangers: n.others,
 		Network:   n.network,
 		Bind:      n.addr,
+		Clock:     func() time.Time { return time.Now().Add(n.wrong) },
 		Logger:    slog.New(slog.NewTextHandler(&n.log, &slog.HandlerOptions{Level: slog.LevelInfo})),
 	})
 	if err != nil {

@@ -56,7 +56,8 @@ type path struct {
 // challenge is one that awaits its answer.
 type challenge struct {
 	token [8]byte
-	at    netip.AddrPort
+	to    netip.AddrPort
+	at    time.Time
 }
 
 // renew makes the path a new one: the peer is somewhere else now.
@@ -127,26 +128,26 @@ func (p *path) ask(now time.Time, token [8]byte, endpoints []netip.AddrPort) (wi
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	at := endpoints[p.tries%len(endpoints)]
-	p.sent[p.tries%pathTries] = challenge{token, at}
+	p.sent[p.tries%pathTries] = challenge{token, at, now}
 	c := wire.Challenge{Token: token, Try: uint8(min(p.tries, 255))}
 	p.tries++
 	p.asked = now
 	return c, at
 }
 
-// answered notes a response. It reports where the challenge had gone, and whether
-// a blocked path that was told of is open again.
-func (p *path) answered(token [8]byte) (at netip.AddrPort, reopened, ok bool) {
+// answered notes a response. It reports which challenge it answers, and whether a
+// blocked path that was told of is open again.
+func (p *path) answered(token [8]byte) (sent challenge, reopened, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i, c := range p.sent {
 		if i < p.tries && c.token == token {
 			reopened = p.told
 			p.blocked, p.instead, p.told, p.known, p.tries = false, false, false, true, 0
-			return c.at, reopened, true
+			return c, reopened, true
 		}
 	}
-	return netip.AddrPort{}, false, false
+	return challenge{}, false, false
 }
 
 // carried notes that a packet went by stream, and reports whether that is to be told

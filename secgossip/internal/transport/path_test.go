@@ -82,9 +82,9 @@ func TestAnyAnswerOpensThePathAndNamesTheEndpoint(t *testing.T) {
 			t.Errorf("%v is taken for an answer", token)
 		}
 	}
-	at, reopened, ok := p.answered([8]byte{1, 3})
-	if !ok || !reopened || at != two {
-		t.Errorf("got %v, %t, %t, want %v, true, true", at, reopened, ok, two)
+	sent, reopened, ok := p.answered([8]byte{1, 3})
+	if !ok || !reopened || sent.to != two {
+		t.Errorf("got %v, %t, %t, want %v, true, true", sent.to, reopened, ok, two)
 	}
 	if p.use(now) || !p.isKnown() {
 		t.Error("still blocked, or not known to work")

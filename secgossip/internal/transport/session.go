@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/secgossip/secgossip/secgossip/internal/guard"
 	"github.com/secgossip/secgossip/secgossip/internal/seal"
@@ -14,10 +15,11 @@ import (
 type session struct {
 	peer    atomic.Pointer[guard.Peer]
 	epoch   atomic.Uint64                  // the epoch it last sealed with
-	state   atomic.Pointer[State]          // how far it said it is; nil: it has not yet
 	sending atomic.Pointer[seal.Sender]    // in the primary epoch; nil: none yet
 	source  atomic.Pointer[netip.AddrPort] // where its last authenticated datagram came from
 	seen    atomic.Pointer[netip.AddrPort] // where it was last reached, or came from when that changed
+	said    atomic.Pointer[said]           // how far it said it is, and when last; nil: not yet
+	clock   atomic.Pointer[reading]        // its clock; nil: not read yet
 	path    path
 	carrier carrier
 
@@ -52,16 +54,23 @@ func (p *session) move(at netip.AddrPort) {
 	}
 }
 
-// synced notes how far the peer says it is; of two words, which may come in any
-// order, the one that is further. It may be the only word of the epoch it seals with:
-// what is carried is sealed by TLS.
+// said is what a peer said about itself, and when.
+type said struct {
+	State
+	at time.Time
+}
+
+// synced notes how far the peer says that it is; of two words, which may come in any
+// order, the one that is further. It may be the only word of the epoch that it seals
+// with: what is carried is sealed by TLS.
 func (p *session) synced(state State) {
 	for {
-		before := p.state.Load()
-		if before != nil && !state.after(*before) {
-			break
+		before := p.said.Load()
+		now := &said{state, time.Now()}
+		if before != nil && before.after(state) {
+			now.State = before.State
 		}
-		if p.state.CompareAndSwap(before, &state) {
+		if p.said.CompareAndSwap(before, now) {
 			break
 		}
 	}
@@ -72,7 +81,7 @@ func (p *session) synced(state State) {
 
 // after reports whether a node says s later than before: epochs only rise.
 func (s State) after(before State) bool {
-	return cmp.Or(cmp.Compare(s.Primary, before.Primary), cmp.Compare(s.Highest, before.Highest), cmp.Compare(s.Lowest, before.Lowest)) > 0
+	return cmp.Or(cmp.Compare(s.Primary, before.Primary), cmp.Compare(s.Highest, before.Highest), cmp.Compare(s.Lowest, before.Lowest), cmp.Compare(s.Sealed, before.Sealed)) > 0
 }
 
 // follow takes a newer record of the peer. When it names other endpoints than

@@ -176,6 +176,13 @@ func (s *sessions) synced(peer *guard.Peer, state State) {
 	}
 }
 
+// readClock notes what a member's clock showed, some time between sent and now.
+func (s *sessions) readClock(peer *guard.Peer, theirs, sent time.Time) {
+	if p := s.get(peer.Name); p != nil {
+		p.readClock(theirs, sent, time.Now())
+	}
+}
+
 // dropLocked forgets the keys with an earlier start of a node.
 func (s *sessions) dropLocked(p *session) {
 	s.inbox.RemovePeer(p.party.Key)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"time"
 
 	"github.com/secgossip/secgossip/pki"
 	"github.com/secgossip/secgossip/secgossip/internal/guard"
@@ -39,6 +40,7 @@ type State struct {
 	Lowest  uint64 // the lowest epoch it holds
 	Highest uint64 // the highest epoch it holds
 	Primary uint64 // the epoch it seals with
+	Sealed  uint64 // datagrams it has sealed with that one since it started
 }
 
 // The sync: what two members tell each other at the start of every stream.
@@ -63,6 +65,7 @@ type State struct {
 // that it is the subject of its record.
 func (t *Transport) syncAsDialler(conn *tls.Conn, purpose wire.Purpose, peer pki.Identity) (*guard.Peer, State, error) {
 	mine := t.hello(purpose)
+	sent := time.Now()
 	if err := t.sendHello(conn, mine); err != nil {
 		return nil, State{}, err
 	}
@@ -70,6 +73,7 @@ func (t *Transport) syncAsDialler(conn *tls.Conn, purpose wire.Purpose, peer pki
 	if err != nil {
 		return nil, State{}, err
 	}
+	t.sessions.readClock(member, theirs.Time, sent)
 	if theirs.Roster != mine.Roster {
 		if err := t.sendKnown(conn); err != nil {
 			return nil, State{}, err
@@ -98,6 +102,7 @@ func (t *Transport) syncAsListener(conn *tls.Conn, peer pki.Identity) (wire.Purp
 	if err != nil {
 		return 0, nil, err
 	}
+	t.sessions.readClock(member, theirs.Time, time.Now())
 	mine := t.hello(theirs.Purpose)
 	if err := t.sendHello(conn, mine); err != nil {
 		return 0, nil, err
@@ -132,6 +137,7 @@ func (t *Transport) hello(purpose wire.Purpose) wire.Hello {
 	state := t.config.Ledger.State()
 	return wire.Hello{
 		Purpose: purpose, Record: t.config.Record(), Roster: t.knownDigest(), Highest: state.Highest, Primary: state.Primary,
+		Time: t.config.Clock(),
 	}
 }
 

@@ -81,19 +81,20 @@ func (t *Transport) answerChallenge(from *guard.Peer, payload []byte) error {
 	// Not t.Send: to answer is not to use a path, or two nodes that have nothing
 	// to say would keep each other busy for good.
 	blocked, _ := p.path.state()
+	response := wire.Response{Token: c.Token, Time: t.config.Clock()}.Append(nil)
 	if !blocked {
 		// What does not get there is asked for again.
-		_ = t.sendDatagram(p, wire.PacketPathResponse, c.Token[:])
+		_ = t.sendDatagram(p, wire.PacketPathResponse, response)
 	}
 	if blocked || c.Try >= answerByStream {
-		t.carry(p, wire.PacketPathResponse, c.Token[:])
+		t.carry(p, wire.PacketPathResponse, response)
 	}
 	return nil
 }
 
 // takeResponse notes that a challenge of ours got through.
 func (t *Transport) takeResponse(from *guard.Peer, payload []byte) error {
-	token, err := wire.ParseResponse(payload)
+	response, err := wire.ParseResponse(payload)
 	if err != nil {
 		return err
 	}
@@ -101,11 +102,12 @@ func (t *Transport) takeResponse(from *guard.Peer, payload []byte) error {
 	if p == nil {
 		return nil
 	}
-	at, reopened, ok := p.path.answered(token)
+	sent, reopened, ok := p.path.answered(response.Token)
 	if !ok {
 		return nil // late, or made up: it says nothing
 	}
-	p.seen.Store(&at)
+	p.seen.Store(&sent.to)
+	p.readClock(response.Time, sent.at, t.now())
 	if reopened {
 		t.logger.Info("udp to a node works again", slog.String("node", string(from.Name)))
 	}

@@ -51,7 +51,7 @@ type Config struct {
 	// Batch is handed the items of every packet that is not memberlist's. It runs
 	// on whichever goroutine received them, on several at once, and must not block.
 	Batch func(from *guard.Peer, kind wire.PacketType, items [][]byte)
-	// Reported is told that a peer has said how far it is; see StateOf. It must not
+	// Reported is told that a peer has said how far it is; see Seen. It must not
 	// block.
 	Reported func()
 	// Strangers, which may be nil, returns what strangers moved at other
@@ -61,6 +61,9 @@ type Config struct {
 	Network Network
 	Bind    netip.AddrPort
 	Logger  *slog.Logger
+
+	// Clock is this host's clock: what is told to others. Nil is time.Now.
+	Clock func() time.Time
 }
 
 // Transport implements memberlist.NodeAwareTransport.
@@ -97,6 +100,9 @@ const packetQueue = 1024
 
 // New opens the sockets. Start begins to receive, Shutdown ends it.
 func New(config Config) (*Transport, error) {
+	if config.Clock == nil {
+		config.Clock = time.Now
+	}
 	packets, listener, err := listen(config.Network, config.Bind)
 	if err != nil {
 		return nil, err
@@ -203,6 +209,10 @@ type Seen struct {
 	Epoch    uint64         // the epoch it last sealed with; 0: nothing came yet
 	Blocked  bool           // UDP to it is blocked
 	Carried  bool           // then: its packets go by stream; otherwise nothing gets there
+	Said     State          // how far it said it is, when we last synced
+	Synced   time.Time      // when that was; zero: not since either of us started
+	Ahead    time.Duration  // its clock, compared with ours
+	Read     time.Time      // when its clock was read; zero: not yet
 }
 
 // Seen says where a peer is reached, how, and which epoch it last sealed with.
@@ -213,6 +223,12 @@ func (t *Transport) Seen(peer *guard.Peer) (seen Seen) {
 	if p := t.sessions.get(peer.Name); p != nil {
 		seen.Epoch = p.epoch.Load()
 		seen.Blocked, seen.Carried = p.path.state()
+		if said := p.said.Load(); said != nil {
+			seen.Said, seen.Synced = said.State, said.at
+		}
+		if clock := p.clock.Load(); clock != nil {
+			seen.Ahead, seen.Read = clock.now().Sub(t.config.Clock()), clock.at
+		}
 	}
 	return seen
 }

@@ -36,7 +36,7 @@
 //	epochs (3):  { length uint16 | signed epoch statement | length uint16 | credential } ...
 //	records (4): { length uint16 | signed node record } ...
 //	path challenge (5): token 8 bytes | try 1 byte | zeros, up to 1,182 bytes
-//	path response (6):  token 8 bytes
+//	path response (6):  token 8 bytes | time uint64
 //	state (7): the body of an ack
 //
 // # Streams

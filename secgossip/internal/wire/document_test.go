@@ -154,7 +154,12 @@ func item(list []byte, most int) (item, rest []byte) {
 }
 
 func judgeChallenge(d document) { require(len(d.raw) == 1182 && isZero(d.raw[9:])) }
-func judgeResponse(d document)  { require(len(d.raw) == 8) }
+func judgeResponse(d document) {
+	require(len(d.raw) == 16 && isClock(binary.BigEndian.Uint64(d.raw[8:])))
+}
+
+// A time in milliseconds that is from 1970 on and before the year 10000.
+func isClock(millis uint64) bool { return millis >= 1 && millis <= 253_402_300_799_000 }
 
 // Sections 3.5 and 3.6.
 
@@ -258,26 +263,26 @@ func judgeKnock(d document) {
 
 func judgeFrame(d document) {
 	require(len(d.raw) >= 5 && d.raw[0] >= 1 && d.raw[0] <= 9)
-	most := []uint32{0, 864, 3_284_992, 65_664, 32_896, 40, 32, 16, 129, 1183}[d.raw[0]]
+	most := []uint32{0, 872, 3_284_992, 65_664, 32_896, 40, 32, 24, 129, 1183}[d.raw[0]]
 	length := binary.BigEndian.Uint32(d.raw[1:])
 	require(length <= most && int(length) == len(d.raw)-5)
 }
 
 func judgeHello(d document) {
-	require(len(d.raw) <= 864)
+	require(len(d.raw) <= 872)
 	fields := readFields(d.raw)
 	purpose, record, digest := fields.uint(1), fields.bytes(2), fields.bytes(3)
-	highest, primary := fields.uint(4), fields.uint(5)
+	highest, primary, millis := fields.uint(4), fields.uint(5), fields.uint(6)
 	require(len(fields) == 0)
 	require(purpose >= 1 && purpose <= 3 && len(record) >= 1 && len(record) <= 800)
-	require(len(digest) == 32 && primary <= highest)
+	require(len(digest) == 32 && primary <= highest && isClock(millis))
 }
 
 func judgeSecretRequest(d document) { require(len(d.raw) == 40 && !isZero(d.raw[:8])) }
 
 func judgeAck(d document) {
-	require(len(d.raw) == 24)
-	lowest, highest, primary := d.raw[:8], d.raw[8:16], d.raw[16:]
+	require(len(d.raw) == 32)
+	lowest, highest, primary := d.raw[:8], d.raw[8:16], d.raw[16:24]
 	require(bytes.Compare(lowest, highest) <= 0 && bytes.Compare(primary, highest) <= 0)
 	require(bytes.Compare(lowest, primary) <= 0 || bytes.Equal(primary, make([]byte, 8)))
 }

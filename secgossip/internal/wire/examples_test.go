@@ -83,6 +83,7 @@ func testHello() Hello {
 		Roster:  [32]byte(bytes.Repeat([]byte{0x44}, 32)),
 		Highest: 7,
 		Primary: 6,
+		Time:    testTime,
 	}
 }
 
@@ -225,7 +226,7 @@ func codecs() []codec {
 			return q.Append(nil), err
 		}},
 		{name: "ack", example: func(testing.TB) []byte {
-			return Ack{Lowest: 5, Highest: 7, Primary: 6}.Append(nil)
+			return Ack{Lowest: 5, Highest: 7, Primary: 6, Sealed: 4}.Append(nil)
 		}, again: func(raw []byte) ([]byte, error) {
 			a, err := ParseAck(raw)
 			return a.Append(nil), err
@@ -252,10 +253,10 @@ func codecs() []codec {
 			return c.Append(nil), err
 		}},
 		{name: "path response", example: func(testing.TB) []byte {
-			return []byte{1, 2, 3, 4, 5, 6, 7, 8}
+			return Response{Token: [8]byte{1, 2, 3, 4, 5, 6, 7, 8}, Time: testTime}.Append(nil)
 		}, again: func(raw []byte) ([]byte, error) {
-			token, err := ParseResponse(raw)
-			return token[:], err
+			r, err := ParseResponse(raw)
+			return r.Append(nil), err
 		}},
 		{name: "carried packet", open: true, example: func(t testing.TB) []byte {
 			return must(t)(Carried{Type: PacketEvents, Payload: []byte("payload")}.Append(nil))

@@ -3,6 +3,7 @@ package wire
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/secgossip/secgossip/internal/cose"
 )
@@ -21,10 +22,11 @@ const (
 // knows, so that the other sends only what is missing. Protocol 7.4.
 type Hello struct {
 	Purpose Purpose
-	Record  []byte   // the speaker's signed node record
-	Roster  [32]byte // digest of the records and issuers it has
-	Highest uint64   // the highest epoch it holds; 0 for none
-	Primary uint64   // the epoch it seals with; 0 for none
+	Record  []byte    // the speaker's signed node record
+	Roster  [32]byte  // digest of the records and issuers it has
+	Highest uint64    // the highest epoch it holds; 0 for none
+	Primary uint64    // the epoch it seals with; 0 for none
+	Time    time.Time // the speaker's clock, in whole milliseconds
 }
 
 // helloBody is the CBOR map. It is not signed: it travels inside TLS.
@@ -34,6 +36,7 @@ type helloBody struct {
 	Roster  [32]byte `cbor:"3,keyasint"`
 	Highest uint64   `cbor:"4,keyasint"`
 	Primary uint64   `cbor:"5,keyasint"`
+	Millis  uint64   `cbor:"6,keyasint"` // Unix milliseconds
 }
 
 // Append appends the body of a FrameHello to dst.
@@ -43,6 +46,7 @@ func (h Hello) Append(dst []byte) ([]byte, error) {
 	}
 	raw, err := cose.Marshal(helloBody{
 		Purpose: uint8(h.Purpose), Record: h.Record, Roster: h.Roster, Highest: h.Highest, Primary: h.Primary,
+		Millis: uint64(h.Time.UnixMilli()),
 	})
 	if err != nil {
 		return dst, fmt.Errorf("hello: %w", err)
@@ -60,7 +64,10 @@ func ParseHello(body []byte) (Hello, error) {
 	if err := cose.Unmarshal(body, &b); err != nil {
 		return Hello{}, fmt.Errorf("hello: %w", err)
 	}
-	h := Hello{Purpose: Purpose(b.Purpose), Record: b.Record, Roster: b.Roster, Highest: b.Highest, Primary: b.Primary}
+	h := Hello{
+		Purpose: Purpose(b.Purpose), Record: b.Record, Roster: b.Roster, Highest: b.Highest, Primary: b.Primary,
+		Time: fromMillis(b.Millis),
+	}
 	if err := h.check(); err != nil {
 		return Hello{}, fmt.Errorf("hello: %w", err)
 	}
@@ -77,5 +84,5 @@ func (h Hello) check() error {
 	if h.Primary > h.Highest {
 		return errors.New("seals with an epoch it does not know")
 	}
-	return nil
+	return checkClock(h.Time)
 }

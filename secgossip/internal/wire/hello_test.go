@@ -1,6 +1,9 @@
 package wire
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 func TestImpossibleHelloIsRefused(t *testing.T) {
 	for _, test := range []struct {
@@ -12,6 +15,8 @@ func TestImpossibleHelloIsRefused(t *testing.T) {
 		{"no record", func(h *Hello) { h.Record = nil }},
 		{"long record", func(h *Hello) { h.Record = make([]byte, MaxRecord+1) }},
 		{"seals with what it does not know", func(h *Hello) { h.Primary = h.Highest + 1 }},
+		{"a clock before 1970", func(h *Hello) { h.Time = time.Unix(-1, 0) }},
+		{"no clock", func(h *Hello) { h.Time = time.Time{} }},
 	} {
 		h := testHello()
 		test.change(&h)
@@ -20,7 +25,7 @@ func TestImpossibleHelloIsRefused(t *testing.T) {
 		}
 	}
 	// The one mistake that two correct encodings of Go's values share.
-	if _, err := ParseHello([]byte{0xa5, 1, 1, 2, 0xf6, 3, 0x40, 4, 0, 5, 0}); err == nil {
+	if _, err := ParseHello([]byte{0xa6, 1, 1, 2, 0xf6, 3, 0x40, 4, 0, 5, 0, 6, 1}); err == nil {
 		t.Error("null instead of a record: accepted")
 	}
 }

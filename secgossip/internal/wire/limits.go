@@ -94,9 +94,10 @@ const (
 	MaxEventRaw = 1100
 
 	// ChallengeSize is the length of a path challenge: the largest there is, so
-	// that whatever we send gets where a challenge got. ResponseSize is its token.
+	// that whatever we send gets where a challenge got. ResponseSize is its token
+	// and a time.
 	ChallengeSize = MaxPayload
-	ResponseSize  = 8
+	ResponseSize  = 8 + 8
 )
 
 // Node records and epoch statements.
@@ -159,11 +160,11 @@ const (
 	// are 2.8 MiB.
 	MaxStreamBytes = 4 << 20
 
-	// AckSize is three epoch numbers.
-	AckSize = 24
+	// AckSize is three epoch numbers and a count.
+	AckSize = 32
 
-	// MaxHello is 1 map + 2 purpose + 803 record + 36 digest + 20 numbers = 862.
-	MaxHello = MaxRecord + 64
+	// MaxHello is 1 map + 2 purpose + 803 record + 36 digest + 30 numbers = 872.
+	MaxHello = MaxRecord + 72
 
 	// SecretSize is an epoch secret, SecretRequestSize its number and commitment.
 	SecretSize        = 32

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 )
 
 // The arithmetic in limits.go, done by the compiler and by the encoders.
@@ -53,6 +54,7 @@ func TestLargestSignedMessagesFitTheirLimits(t *testing.T) {
 	h := testHello()
 	h.Record = make([]byte, MaxRecord)
 	h.Highest, h.Primary = 1<<64-1, 1<<64-1
+	h.Time = time.Unix(maxUnixSeconds, 0)
 	hello := must(t)(h.Append(nil))
 	if len(hello) > MaxHello {
 		t.Errorf("the largest hello: got %d bytes, limit %d", len(hello), MaxHello)

@@ -1,8 +1,10 @@
 package wire
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // A Challenge asks whether datagrams of full length reach the other side. It is
@@ -38,13 +40,39 @@ func ParseChallenge(payload []byte) (Challenge, error) {
 	return c, nil
 }
 
-// ParseResponse reads the payload of a PacketPathResponse: the token of the
-// challenge that arrived, and nothing else.
-func ParseResponse(payload []byte) (token [8]byte, err error) {
+// A Response says that a challenge arrived, and what time it then was. So members
+// that cannot open streams to each other, because of their clocks, learn that.
+type Response struct {
+	Token [8]byte   // of the challenge
+	Time  time.Time // the speaker's clock, in whole milliseconds
+}
+
+// Append appends the payload of a PacketPathResponse to dst.
+func (r Response) Append(dst []byte) []byte {
+	return binary.BigEndian.AppendUint64(append(dst, r.Token[:]...), uint64(r.Time.UnixMilli()))
+}
+
+// ParseResponse reads the payload of a PacketPathResponse.
+func ParseResponse(payload []byte) (Response, error) {
 	if len(payload) != ResponseSize {
-		return token, fmt.Errorf("path response: %d bytes, want %d", len(payload), ResponseSize)
+		return Response{}, fmt.Errorf("path response: %d bytes, want %d", len(payload), ResponseSize)
 	}
-	return [8]byte(payload), nil
+	r := Response{Token: [8]byte(payload), Time: fromMillis(binary.BigEndian.Uint64(payload[8:]))}
+	if err := checkClock(r.Time); err != nil {
+		return Response{}, fmt.Errorf("path response: %w", err)
+	}
+	return r, nil
+}
+
+// fromMillis reads a clock as it travels. What overflows is negative, and refused.
+func fromMillis(millis uint64) time.Time { return time.UnixMilli(int64(millis)).UTC() }
+
+// checkClock refuses times that would overflow where they are used.
+func checkClock(t time.Time) error {
+	if millis := t.UnixMilli(); millis <= 0 || millis > maxUnixSeconds*1000 {
+		return errors.New("time out of range")
+	}
+	return nil
 }
 
 // A Carried packet is one that goes by stream, because UDP to its receiver is

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"flag"
 	"fmt"
@@ -68,7 +69,7 @@ func vectors(t testing.TB) []vector {
 		return signedAs(epochLabel, testCluster, encoded(body))
 	}
 	hello := func(change func(*helloBody)) []byte {
-		body := helloBody{Purpose: 2, Record: []byte("record"), Highest: 7, Primary: 6}
+		body := helloBody{Purpose: 2, Record: []byte("record"), Highest: 7, Primary: 6, Millis: 1}
 		change(&body)
 		return encoded(body)
 	}
@@ -106,7 +107,9 @@ func vectors(t testing.TB) []vector {
 		{"events-long", "batch of events", false, "An item of 1,101 bytes.", append([]byte{0x04, 0x4d}, make([]byte, 1101)...), nil},
 		{"challenge-padding", "challenge", false, "The last byte is not zero.", changed("challenge", -1, 1), nil},
 		{"challenge-short", "challenge", false, "A byte less than a payload can have.", cut("challenge"), nil},
-		{"response-long", "path response", false, "A byte behind the token.", append(bytes.Clone(examples["path response"]), 0), nil},
+		{"response-long", "path response", false, "A byte behind the time.", append(bytes.Clone(examples["path response"]), 0), nil},
+		{"response-time", "path response", false, "The time is a millisecond after the year 9999.",
+			binary.BigEndian.AppendUint64([]byte{1, 2, 3, 4, 5, 6, 7, 8}, (maxUnixSeconds+1)*1000), nil},
 
 		{"record-signature", "node record", false, "One bit of the signature is flipped.",
 			changed("node record", -1, examples["node record"][len(examples["node record"])-1]^1), signer},
@@ -142,8 +145,9 @@ func vectors(t testing.TB) []vector {
 
 		{"hello-purpose", "hello", false, "Purpose 4 is unknown.", hello(func(b *helloBody) { b.Purpose = 4 }), nil},
 		{"hello-primary", "hello", false, "It seals with an epoch above the highest it holds.", hello(func(b *helloBody) { b.Primary = 8 }), nil},
+		{"hello-time", "hello", false, "The time is zero.", hello(func(b *helloBody) { b.Millis = 0 }), nil},
 		{"frame-type", "frame", false, "Type 11 is unknown.", []byte{11, 0, 0, 0, 0}, nil},
-		{"frame-long", "frame", false, "A hello that claims 865 bytes.", []byte{1, 0, 0, 0x03, 0x61}, nil},
+		{"frame-long", "frame", false, "A hello that claims 873 bytes.", []byte{1, 0, 0, 0x03, 0x69}, nil},
 		{"frame-cut", "frame", false, "The body is cut off.", cut("frame"), nil},
 		{"secret-request-zero", "secret request", false, "Number 0.", make([]byte, SecretRequestSize), nil},
 		{"secret-request-short", "secret request", false, "A byte less.", cut("secret request"), nil},
@@ -166,14 +170,14 @@ func vectors(t testing.TB) []vector {
 		{"gossip", "gossip", true, "Two pieces of evidence and the packet \"memberlist\".", examples["gossip"], nil},
 		{"events", "batch of events", true, "Two items. What is in them is not this layer's.", examples["batch of events"], nil},
 		{"challenge", "challenge", true, "Token 0102030405060708, the fourth try.", examples["challenge"], nil},
-		{"response", "path response", true, "Token 0102030405060708.", examples["path response"], nil},
+		{"response", "path response", true, "Token 0102030405060708, 1,780,000,000 s after 1970.", examples["path response"], nil},
 		{"record", "node record", true, "Two endpoints, IPv4 and IPv6.", examples["node record"], signer},
 		{"record-leaving", "node record", true, "The node leaves.", record(func(b *recordBody) { b.Leaving = true }), signer},
 		{"statement", "epoch statement", true, "Install 7, by the keeper keeper-1.", examples["epoch statement"], signer},
-		{"hello", "hello", true, "Purpose 2, highest 7, primary 6.", examples["hello"], nil},
+		{"hello", "hello", true, "Purpose 2, highest 7, primary 6, 1,780,000,000 s after 1970.", examples["hello"], nil},
 		{"frame", "frame", true, "A frame of type 1. Its body is not this layer's.", examples["frame"], nil},
 		{"secret-request", "secret request", true, "Epoch 7.", examples["secret request"], nil},
-		{"ack", "ack", true, "Lowest 5, highest 7, primary 6.", examples["ack"], nil},
+		{"ack", "ack", true, "Lowest 5, highest 7, primary 6, 4 datagrams sealed.", examples["ack"], nil},
 		{"refusal", "refusal", true, "Code 3.", examples["refusal"], nil},
 		{"carried", "carried packet", true, "A packet of type 2.", examples["carried packet"], nil},
 		knock("knock", "For the node web-1, when it was made.", true, testTarget, testTime),
