@@ -65,6 +65,9 @@ type Config struct {
 	Network Network
 	Logger  *slog.Logger
 
+	// volumeMark is volumeMark if zero. A test seals less.
+	volumeMark uint64
+
 	// addresses lists the host's own; only those of IPv4 if asked so. A test has
 	// another host.
 	addresses func(only4 bool) []netip.Addr

@@ -20,7 +20,7 @@ type EpochStatus struct {
 	Created     time.Time
 	Fingerprint string
 	HeldBy      int    // live members known to seal with it, the local node included
-	Sealed      uint64 // datagrams this node sealed with it since it started
+	Sealed      uint64 // datagrams sealed with it, by this node and by the live members that said so
 }
 
 // Epochs lists the epochs held, lowest first. It shows no key.
@@ -39,7 +39,7 @@ func (n *Node) Epochs() []EpochStatus {
 			Created:     info.Created,
 			Fingerprint: info.Fingerprint,
 			HeldBy:      uses[info.Number],
-			Sealed:      n.transport.Sealed(info.Number),
+			Sealed:      n.sealed(info.Number, time.Since(info.Created)),
 		})
 	}
 	return all

@@ -12,8 +12,8 @@ import (
 )
 
 // Epochs are rotated by themselves. Of the keepers that are alive the one with the
-// lowest name acts: it begins an epoch when the one in use has had its time, and it
-// finishes what another has begun and could not finish. If two act at once, because
+// lowest name acts: it begins an epoch when the one in use has had its time, or has
+// sealed its share, and it finishes what another has begun and could not finish. If two act at once, because
 // neither sees the other, the ledger brings the cluster to one epoch again.
 
 const (
@@ -59,6 +59,8 @@ func (n *Node) keepLoop() {
 			} else if now.Sub(asked) >= finishEvery {
 				asked = now
 				n.finish(now)
+			} else {
+				n.hearSome(n.ctx, unheardAfter)
 			}
 		}
 	}
@@ -80,9 +82,13 @@ func (n *Node) ActingKeeper() string {
 // due says why a rotation is due, or nothing.
 func (n *Node) due(now time.Time) string {
 	install, begun := n.ledger.begun(now)
+	primary := n.config.Keyring.Keyring().Primary()
+	age := now.Sub(primary.Created)
 	switch {
 	case n.overdue(now, n.config.RotateEvery):
 		return "age"
+	case dueByVolume(n.sealed(primary.Number, age), age, n.config.volumeMark):
+		return "volume"
 	case begun && install.Reason != byHand && (now.Sub(install.Issued) >= unfinished || n.abandoned(install)):
 		return "resumed" // whoever began it is not at it any more
 	}

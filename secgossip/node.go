@@ -95,6 +95,9 @@ func New(config Config) (*Node, error) {
 	if config.RotateEvery == 0 {
 		config.RotateEvery = DefaultRotateEvery
 	}
+	if config.volumeMark == 0 {
+		config.volumeMark = volumeMark
+	}
 	if config.addresses == nil {
 		config.addresses = interfaceAddrs
 	}

@@ -1454,7 +1454,8 @@ type Epoch struct {
 	Fingerprint string `protobuf:"bytes,5,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
 	// How many live members said they hold it, the answering agent included.
 	HeldBy uint32 `protobuf:"varint,6,opt,name=held_by,json=heldBy,proto3" json:"held_by,omitempty"`
-	// How many datagrams the answering agent has sealed with it since it started.
+	// How many datagrams the live members have sealed with it since each started,
+	// as far as the answering agent was told.
 	Sealed        uint64 `protobuf:"varint,7,opt,name=sealed,proto3" json:"sealed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

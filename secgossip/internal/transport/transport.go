@@ -209,8 +209,8 @@ type Seen struct {
 	Epoch    uint64         // the epoch it last sealed with; 0: nothing came yet
 	Blocked  bool           // UDP to it is blocked
 	Carried  bool           // then: its packets go by stream; otherwise nothing gets there
-	Said     State          // how far it said it is, when we last synced
-	Synced   time.Time      // when that was; zero: not since either of us started
+	Said     State          // how far it said it is
+	Synced   time.Time      // when it said so last; zero: not since either of us started
 	Ahead    time.Duration  // its clock, compared with ours
 	Read     time.Time      // when its clock was read; zero: not yet
 }
