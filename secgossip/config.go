@@ -65,6 +65,9 @@ type Config struct {
 	Network Network
 	Logger  *slog.Logger
 
+	// now is this host's clock, time.Now if nil. A test has a wrong one.
+	now func() time.Time
+
 	// volumeMark is volumeMark if zero. A test seals less.
 	volumeMark uint64
 

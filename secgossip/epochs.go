@@ -39,7 +39,7 @@ func (n *Node) Epochs() []EpochStatus {
 			Created:     info.Created,
 			Fingerprint: info.Fingerprint,
 			HeldBy:      uses[info.Number],
-			Sealed:      n.sealed(info.Number, time.Since(info.Created)),
+			Sealed:      n.sealed(info.Number, n.clusterTime().Sub(info.Created)),
 		})
 	}
 	return all

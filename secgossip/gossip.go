@@ -106,7 +106,7 @@ func (n *Node) randomPeers(k int) []*guard.Peer {
 // delivers it here if it is for us. On return the event is on disk and on its
 // way. Errors: ErrNotYours, ErrBusy, ErrDuplicate, and what the verifier says.
 func (n *Node) Fire(raw []byte, client ed25519.PublicKey) (Event, error) {
-	event, err := n.config.Verifier.VerifyEvent(raw, time.Now())
+	event, err := n.config.Verifier.VerifyEvent(raw, n.now())
 	if err != nil {
 		n.counts.eventsRefused.Add(1)
 		return Event{}, err
@@ -159,7 +159,7 @@ func (n *Node) eventLoop() {
 // relayEvent verifies and accepts one event from gossip. It reports whether the
 // event was authentic, and so need not be looked at again.
 func (n *Node) relayEvent(raw []byte) bool {
-	event, err := n.config.Verifier.VerifyEvent(raw, time.Now())
+	event, err := n.config.Verifier.VerifyEvent(raw, n.now())
 	if err != nil {
 		n.counts.eventsRefused.Add(1)
 		return false
@@ -180,7 +180,7 @@ func (n *Node) relayEvent(raw []byte) bool {
 
 // acceptEvent journals a verified event, and then spreads and delivers it.
 func (n *Node) acceptEvent(raw []byte, event Event) error {
-	fresh, err := n.journal.accept(event.key(), event.Expires, time.Now())
+	fresh, err := n.journal.accept(event.key(), event.Expires, n.now())
 	if err != nil {
 		return err
 	}

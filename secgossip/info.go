@@ -22,6 +22,7 @@ func (n *Node) Info() map[string]map[string]string {
 		}
 	}
 	highest, primary := n.EpochState()
+	clock := n.clockNow()
 	gossip := map[string]string{
 		"members":         strconv.Itoa(live + failed + left),
 		"failed":          strconv.Itoa(failed),
@@ -54,6 +55,10 @@ func (n *Node) Info() map[string]map[string]string {
 			"keeper":  cmp.Or(n.ActingKeeper(), "none"),
 			"kept":    n.epochsKept(),
 		},
+		"clock": {
+			"offset":   clock.offset.Round(time.Second).String(),
+			"compared": strconv.Itoa(clock.clocks - 1),
+		},
 	}
 }
 
@@ -63,7 +68,7 @@ func (n *Node) epochAge() string {
 	if primary.Number == 0 {
 		return "no epoch yet"
 	}
-	return time.Since(primary.Created).Round(time.Second).String()
+	return n.clusterTime().Sub(primary.Created).Round(time.Second).String()
 }
 
 // epochsKept says where epochs are kept.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/secgossip/secgossip/keyring"
+	"github.com/secgossip/secgossip/pki"
 	"github.com/secgossip/secgossip/secgossip/internal/wire"
 )
 
@@ -45,7 +46,7 @@ func (n *Node) keepLoop() {
 		if n.leaving.Load() {
 			return
 		}
-		now := time.Now()
+		now := n.clusterTime()
 		switch n.ActingKeeper() {
 		case "":
 			if n.overdue(now, n.config.RotateEvery) && now.Sub(warned) >= warnEvery {
@@ -54,6 +55,9 @@ func (n *Node) keepLoop() {
 					slog.Uint64("epoch", n.config.Keyring.Keyring().Primary().Number))
 			}
 		case string(n.config.Identity.Name):
+			if !n.clockNow().isSure() {
+				continue // clockLoop says so
+			}
 			if reason := n.due(now); reason != "" {
 				n.rotateAlone(reason)
 			} else if now.Sub(asked) >= finishEvery {
@@ -66,11 +70,17 @@ func (n *Node) keepLoop() {
 	}
 }
 
-// ActingKeeper names the keeper that acts: of those alive, this node included, the
-// one with the lowest name. It is empty when none is alive.
+// ActingKeeper names the keeper that acts: of those alive whose clock is right, this
+// node included, the one with the lowest name. It is empty when there is none.
 func (n *Node) ActingKeeper() string {
-	names := n.liveKeepers()
-	if n.isKeeper() {
+	view := n.clockNow()
+	var names []string
+	for _, p := range n.livePeers() {
+		if p.Credential.HasRole(pki.RoleKeeper) && n.keepsTime(view, p) {
+			names = append(names, string(p.Name))
+		}
+	}
+	if n.isKeeper() && !view.isOff() {
 		names = append(names, string(n.config.Identity.Name))
 	}
 	if len(names) == 0 {

@@ -30,6 +30,7 @@ import (
 type ledger struct {
 	trust  *pki.Trust
 	logger *slog.Logger
+	now    func() time.Time // the cluster's time, as far as we know it
 	// changed is called without the lock after the keyring changed.
 	changed func()
 	// news is called without the lock with statements learned just now, in
@@ -53,8 +54,8 @@ type announced struct {
 // maxPending bounds what keepers can announce ahead of its secrets.
 const maxPending = 4
 
-func newLedger(trust *pki.Trust, file *keyring.File, logger *slog.Logger, changed func(), news func([][]byte)) *ledger {
-	return &ledger{trust: trust, file: file, logger: logger, changed: changed, news: news, pending: make(map[uint64]*announced)}
+func newLedger(trust *pki.Trust, file *keyring.File, logger *slog.Logger, now func() time.Time, changed func(), news func([][]byte)) *ledger {
+	return &ledger{trust: trust, file: file, logger: logger, now: now, changed: changed, news: news, pending: make(map[uint64]*announced)}
 }
 
 // ErrUnwritten says that the keyring cannot be written, so nothing has changed: an
@@ -164,7 +165,7 @@ func (l *ledger) State() (s transport.State) {
 // Learn takes in pairs of statement and credential. What does not verify is
 // passed over; what is news is applied and passed on.
 func (l *ledger) Learn(items [][]byte) []wire.SecretRequest {
-	wanted, news := l.learn(items, time.Now())
+	wanted, news := l.learn(items, l.now())
 	if len(news) > 0 {
 		l.changed()
 		l.news(news)

@@ -95,6 +95,9 @@ func New(config Config) (*Node, error) {
 	if config.RotateEvery == 0 {
 		config.RotateEvery = DefaultRotateEvery
 	}
+	if config.now == nil {
+		config.now = time.Now
+	}
 	if config.volumeMark == 0 {
 		config.volumeMark = volumeMark
 	}
@@ -131,7 +134,7 @@ func New(config Config) (*Node, error) {
 func (n *Node) start() error {
 	n.eventGossip = newGossip(wire.PacketEvents, wire.BatchEvents, retransmit*n.settings.RetransmitMult, n.liveCount)
 	n.epochGossip = newGossip(wire.PacketEpochs, wire.BatchEpochs, retransmit*n.settings.RetransmitMult, n.liveCount)
-	n.ledger = newLedger(n.config.Trust, n.config.Keyring, n.logger, n.epochsChanged, n.passOn)
+	n.ledger = newLedger(n.config.Trust, n.config.Keyring, n.logger, n.clusterTime, n.epochsChanged, n.passOn)
 	n.roster = guard.NewRoster(n.config.Trust, n.rosterChanged)
 	n.self = &selfRecord{identity: n.config.Identity, cluster: n.config.Trust.Cluster(), credential: n.config.Identity.Credential}
 	rand.Read(n.self.boot[:])
@@ -153,6 +156,8 @@ func (n *Node) start() error {
 		Network:     n.config.Network,
 		Bind:        n.config.Bind,
 		Logger:      n.logger,
+		Clock:       n.now,
+		ClusterTime: n.clusterTime,
 	})
 	if err != nil {
 		return fmt.Errorf("listening on %s: %w", n.config.Bind, err)
@@ -162,7 +167,7 @@ func (n *Node) start() error {
 	if n.config.StateDir != "" {
 		journalPath = filepath.Join(n.config.StateDir, "events.journal")
 	}
-	if n.journal, err = openJournal(journalPath, time.Now()); err != nil {
+	if n.journal, err = openJournal(journalPath, n.now()); err != nil {
 		return err
 	}
 	if !n.self.move(n.advertised()) {
@@ -201,6 +206,7 @@ func (n *Node) start() error {
 	n.running.Go(n.reconnectLoop)
 	n.running.Go(n.endpointLoop)
 	n.running.Go(n.keepLoop)
+	n.running.Go(n.clockLoop)
 	return nil
 }
 

@@ -136,7 +136,7 @@ func (n *Node) without(reached map[pki.Name]bool) []string {
 // earlier rotation left unused. It returns what is to be said about it from then
 // on, and the statement that installs it.
 func (n *Node) beginEpoch(reason string) (wire.Statement, *statement, error) {
-	if install, ok := n.ledger.begun(time.Now()); ok {
+	if install, ok := n.ledger.begun(n.clusterTime()); ok {
 		return install.Statement, install, nil
 	}
 	highest := n.ledger.State().Highest
@@ -163,12 +163,12 @@ func (n *Node) beginEpoch(reason string) (wire.Statement, *statement, error) {
 
 // sign makes a statement of ours.
 func (n *Node) sign(s wire.Statement, action wire.Action) (*statement, error) {
-	s.Action, s.Keeper, s.Issued = action, string(n.config.Identity.Name), time.Now()
+	s.Action, s.Keeper, s.Issued = action, string(n.config.Identity.Name), n.clusterTime()
 	raw, err := wire.SignStatement(n.config.Identity.Signing, n.config.Trust.Cluster(), s)
 	if err != nil {
 		return nil, err
 	}
-	return verifyStatement(n.config.Trust, raw, n.self.credentialNow(), time.Now())
+	return verifyStatement(n.config.Trust, raw, n.self.credentialNow(), n.clusterTime())
 }
 
 // act signs a statement and applies it here first.

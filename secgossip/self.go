@@ -128,7 +128,7 @@ func (n *Node) leaveRecord() error { return n.publishRecord(0, true) }
 func (n *Node) publishRecord(above uint64, leaving bool) error {
 	n.publishing.Lock()
 	defer n.publishing.Unlock()
-	now := time.Now()
+	now := n.now()
 	raw, err := n.self.sign(above, leaving, now)
 	if err != nil {
 		return err

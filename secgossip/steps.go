@@ -44,7 +44,7 @@ func (n *Node) Use(ctx context.Context, number uint64, report func(Progress)) (R
 		if number == 0 {
 			number = highest
 		}
-		install, ok := n.ledger.installed(number, time.Now())
+		install, ok := n.ledger.installed(number, n.clusterTime())
 		switch {
 		case !ok:
 			return Rotation{}, fmt.Errorf("%w: epoch %d is not held here", ErrStep, number)
@@ -94,6 +94,9 @@ func (n *Node) step(take func() (Rotation, error)) (Rotation, error) {
 		return Rotation{}, err
 	}
 	if err := n.needEpoch(); err != nil {
+		return Rotation{}, err
+	}
+	if err := n.needClock(); err != nil {
 		return Rotation{}, err
 	}
 	if !n.rotating.TryLock() {

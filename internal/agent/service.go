@@ -58,7 +58,8 @@ func (s *service) refusal(err error) error {
 		code = connect.CodeAlreadyExists
 	case errors.Is(err, secgossip.ErrBusy), errors.Is(err, secgossip.ErrUnwritten):
 		code = connect.CodeResourceExhausted
-	case errors.Is(err, secgossip.ErrNotKeeper), errors.Is(err, secgossip.ErrNoEpoch), errors.Is(err, secgossip.ErrRotating):
+	case errors.Is(err, secgossip.ErrNotKeeper), errors.Is(err, secgossip.ErrNoEpoch),
+		errors.Is(err, secgossip.ErrRotating), errors.Is(err, secgossip.ErrClock):
 		code = connect.CodeFailedPrecondition
 	case errors.Is(err, secgossip.ErrStep):
 		code = connect.CodeOutOfRange

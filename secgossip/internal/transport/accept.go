@@ -92,14 +92,22 @@ func (t *Transport) screen(raw *places.Conn) (*tls.Conn, pki.Identity, error) {
 	if err != nil {
 		return nil, pki.Identity{}, err
 	}
-	now := t.now()
-	if !wire.CheckKnock(knock, t.config.Knock, t.config.Trust.Cluster(), t.targets(raw.LocalAddr()), now) || !t.knocks.first(knock, now) {
+	now := t.config.Clock()
+	if !knock.IsFor(t.targets(raw.LocalAddr()), t.config.Knock, t.config.Trust.Cluster()) {
+		return nil, pki.Identity{}, errNoKnock
+	}
+	if ahead := knock.Ahead(now); ahead.Abs() > wire.KnockTolerance {
+		t.counters.add(knocksUntimely)
+		t.untimely.Store(int64(ahead))
+		return nil, pki.Identity{}, errNoKnock
+	}
+	if !t.knocks.first(knock, now) {
 		return nil, pki.Identity{}, errNoKnock
 	}
 	raw.Heard()
 	ctx, cancel := context.WithTimeout(t.ctx, handshakeTimeout)
 	defer cancel()
-	conn, err := raw.Handshake(ctx, t.config.Trust.ServerTLS(t.config.Certificate, []pki.Kind{pki.KindNode}, t.now))
+	conn, err := raw.Handshake(ctx, t.config.Trust.ServerTLS(t.config.Certificate, []pki.Kind{pki.KindNode}, t.config.Clock))
 	if err != nil {
 		return nil, pki.Identity{}, err
 	}

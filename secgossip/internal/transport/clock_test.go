@@ -1,7 +1,9 @@
 package transport
 
 import (
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -57,4 +59,73 @@ func TestClockIsNotReadFromALateAnswer(t *testing.T) {
 	if p.clock.Load() == nil {
 		t.Error("not read")
 	}
+}
+
+// Threat N16: a host whose clock is an hour off is reached, and reaches others, by
+// whoever has read the other's clock from datagrams.
+func TestHostWithAWrongClockIsReachedByWhoeverReadIt(t *testing.T) {
+	for _, wrong := range []time.Duration{time.Hour, -time.Hour} {
+		inBubble(t, func(t *testing.T, c *cluster) {
+			a, b := c.pair()
+			time.Sleep(2 * time.Hour) // a certificate that was just issued is not valid an hour ago
+			b.wrong = wrong
+			for _, n := range []*node{a, b} {
+				to := b
+				if n == b {
+					to = a
+				}
+				if _, err := n.Sync(t.Context(), to.to()); err == nil || !strings.Contains(err.Error(), "clock") {
+					t.Errorf("clock %v off, unread: %s reaches %s: %v; want an error that names the clock", wrong, n.name, to.name, err)
+				}
+			}
+			for _, n := range []*node{a, b} {
+				to := b
+				if n == b {
+					to = a
+				}
+				n.gossip(to, ackOf(1))
+				time.Sleep(3 * tryEvery)
+				if _, err := n.Sync(t.Context(), to.to()); err != nil {
+					t.Errorf("clock %v off: %s does not reach %s: %v", wrong, n.name, to.name, err)
+				}
+			}
+		})
+	}
+}
+
+// The clock there was set since it was read: the next knock bears the cluster's time.
+func TestClockThatWasSetSinceItWasReadCostsOneKnock(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b := c.pair()
+		b.wrong = time.Hour
+		a.gossip(b, ackOf(1))
+		time.Sleep(3 * tryEvery)
+		b.wrong = 0
+		if _, err := a.Sync(t.Context(), b.to()); err == nil {
+			t.Error("a knock an hour ahead is accepted")
+		}
+		if _, err := a.Sync(t.Context(), b.to()); err != nil {
+			t.Errorf("the next one is not: %v", err)
+		}
+	})
+}
+
+// A dialler that is refused for its time is not told so. The operator is, and not more
+// often than this for whoever repeats old knocks.
+func TestRefusedForTheTimeAloneIsSaidOnceInAWhile(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		b := c.node("b").start()
+		const said = "knocks with a wrong time were refused: set the clock"
+		for range 9 {
+			conn := dialFrom(t, c, "198.51.100.66", b)
+			conn.Write(c.knockFor(b, time.Now().Add(-time.Hour)))
+			hearOut(conn)
+			conn.Close()
+			time.Sleep(summaryInterval)
+		}
+		synctest.Wait()
+		if log := b.log.String(); strings.Count(log, said) != 1 || !strings.Contains(log, "offset=-1h0m0s") {
+			t.Errorf("after nine such knocks in nine minutes: want one line with the amount, got\n%s", log)
+		}
+	})
 }

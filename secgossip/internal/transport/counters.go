@@ -23,12 +23,13 @@ const (
 	streamsAccepted
 	streamsRefused   // authenticated, then refused
 	strangersDropped // no knock, no certificate, or too many at once
+	knocksUntimely   // of them, those whose knock was wrong in its time alone
 	counterCount
 )
 
 var counterNames = [counterCount]string{
 	"packets_sent", "packets_received", "checks_received", "packets_unsent", "packets_overflow", "packets_carried", "packets_dropped", "drop_forged",
-	"streams_opened", "streams_accepted", "streams_refused", "strangers_dropped",
+	"streams_opened", "streams_accepted", "streams_refused", "strangers_dropped", "knocks_untimely",
 }
 
 type counters struct {

@@ -18,7 +18,7 @@ import (
 	"github.com/secgossip/secgossip/secgossip/internal/wire"
 )
 
-// now is the clock. It is virtual in tests.
+// now is for what we wait for. What time it is, others are told by config.Clock.
 func (t *Transport) now() time.Time { return time.Now() }
 
 // DialAddressTimeout opens a stream for memberlist. An address with a name, or a
@@ -134,8 +134,12 @@ func (t *Transport) dialEndpoint(ctx context.Context, endpoint netip.AddrPort, w
 	if !t.open.add(raw) {
 		return nil, nil, State{}, net.ErrClosed
 	}
-	conn, member, state, err := t.greet(ctx, raw, t.knock(want, endpoint), want, purpose)
+	clock := t.clockOf(want)
+	conn, member, state, err := t.greet(ctx, raw, t.knock(want, endpoint, clock), want, purpose)
 	if err != nil {
+		if errors.Is(err, errNoAnswer) {
+			t.forgetClock(want, clock)
+		}
 		t.open.remove(raw)
 		raw.Close()
 		return nil, nil, State{}, err
@@ -152,7 +156,7 @@ func (t *Transport) greet(ctx context.Context, raw net.Conn, knock wire.Knock, w
 	if _, err := raw.Write(knock.Append(nil)); err != nil {
 		return nil, nil, State{}, err
 	}
-	conn := tls.Client(raw, t.config.Trust.ClientTLS(t.config.Certificate, want, t.now))
+	conn := tls.Client(raw, t.config.Trust.ClientTLS(t.config.Certificate, want, t.config.Clock))
 	if err := conn.HandshakeContext(ctx); err != nil {
 		if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
 			err = errNoAnswer
@@ -190,7 +194,7 @@ func (t *Transport) provenBy(conn *tls.Conn) (pki.Identity, error) {
 		// The chain is verified. What is not learned all the same is the root,
 		// which needs no learning, or one issuer too many: then the peer's
 		// credential does not verify, and the sync says so.
-		_, _ = t.config.Trust.AddIssuer(issuer.Raw, t.now())
+		_, _ = t.config.Trust.AddIssuer(issuer.Raw, t.config.Clock())
 	}
 	return identity, nil
 }

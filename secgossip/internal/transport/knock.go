@@ -12,15 +12,21 @@ import (
 )
 
 // knock makes a knock for whoever is dialled: the node of that name, or with no
-// name whoever is at the endpoint.
-func (t *Transport) knock(want pki.Name, endpoint netip.AddrPort) wire.Knock {
+// name whoever is at the endpoint. It bears the time that the listener's clock shows,
+// as far as that was read: a host whose clock is wrong is reached all the same. A
+// listener that lies about its clock gets a knock that only itself can be opened with.
+func (t *Transport) knock(want pki.Name, endpoint netip.AddrPort, clock *reading) wire.Knock {
+	now := t.config.ClusterTime()
+	if clock != nil {
+		now = clock.now()
+	}
 	target := wire.EndpointTarget(endpoint)
 	if want != "" {
 		target = wire.NodeTarget(string(want))
 	}
 	var random [8]byte
 	rand.Read(random[:])
-	return wire.MakeKnock(t.config.Knock, t.config.Trust.Cluster(), target, t.now(), random)
+	return wire.MakeKnock(t.config.Knock, t.config.Trust.Cluster(), target, now, random)
 }
 
 // targets is what a knock that came to the address local may be for: this node,

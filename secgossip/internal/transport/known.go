@@ -64,7 +64,7 @@ func (t *Transport) readKnown(conn net.Conn) error {
 		return fmt.Errorf("reading issuers: %w", err)
 	}
 	for _, der := range issuers {
-		_, err := t.config.Trust.AddIssuer(der, t.now())
+		_, err := t.config.Trust.AddIssuer(der, t.config.Clock())
 		t.countForged(err)
 	}
 	_, body, err = wire.ReadFrame(conn, wire.FrameRoster)
@@ -82,7 +82,7 @@ func (t *Transport) readKnown(conn net.Conn) error {
 // admit takes records in and counts those that nobody honest passes on.
 func (t *Transport) admit(records [][]byte) {
 	for _, raw := range records {
-		_, err := t.config.Roster.Admit(raw, t.now())
+		_, err := t.config.Roster.Admit(raw, t.config.Clock())
 		t.countForged(err)
 	}
 }

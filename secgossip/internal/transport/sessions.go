@@ -210,7 +210,7 @@ func (s *sessions) recheck() {
 // recheckLocked shuts a peer out, or lets it in again.
 func (s *sessions) recheckLocked(p *session) {
 	peer := p.peer.Load()
-	err := s.config.Trust.Recheck(peer.Credential, time.Now())
+	err := s.config.Trust.Recheck(peer.Credential, s.config.Clock())
 	switch {
 	case err != nil && !p.out.Swap(true):
 		s.config.Logger.Warn("node is shut out", slog.String("node", string(peer.Name)), slog.Any("error", err))

@@ -20,6 +20,8 @@ func (t *Transport) summarise() {
 	ticker := time.NewTicker(summaryInterval)
 	defer ticker.Stop()
 	var before map[string]uint64
+	var untimely uint64
+	var told time.Time
 	for {
 		select {
 		case <-t.ctx.Done():
@@ -36,6 +38,12 @@ func (t *Transport) summarise() {
 		before = now
 		if len(moved) > 0 {
 			t.logger.Info("strangers turned away", moved...)
+		}
+		// Whoever recorded a knock can send it again and again: not each minute.
+		if knocks := t.counters.counts[knocksUntimely].Load(); knocks > untimely && t.now().Sub(told) >= tellEvery {
+			untimely, told = knocks, t.now()
+			t.logger.Warn("knocks with a wrong time were refused: set the clock of this host, or of the node that cannot reach it; "+
+				"or somebody repeats an old knock", slog.Duration("offset", time.Duration(t.untimely.Load()).Round(time.Second)))
 		}
 	}
 }

@@ -160,7 +160,7 @@ func (t *Transport) readHello(conn net.Conn, peer pki.Identity) (wire.Hello, *gu
 	if err != nil {
 		return wire.Hello{}, nil, fmt.Errorf("reading hello: %w", err)
 	}
-	member, err := t.config.Roster.Admit(hello.Record, t.now())
+	member, err := t.config.Roster.Admit(hello.Record, t.config.Clock())
 	// A record older than the one held is the peer's own mistake after a
 	// restart with its clock set back; the roster tells it, it signs a newer one.
 	if err != nil && !errors.Is(err, guard.ErrStale) {

@@ -23,6 +23,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -62,8 +63,12 @@ type Config struct {
 	Bind    netip.AddrPort
 	Logger  *slog.Logger
 
-	// Clock is this host's clock: what is told to others. Nil is time.Now.
+	// Clock is this host's clock: what is told to others, and what knocks and
+	// certificates are judged by. Nil is time.Now.
 	Clock func() time.Time
+	// ClusterTime is what most clocks of the cluster show, as far as that is known.
+	// Nil is Clock.
+	ClusterTime func() time.Time
 }
 
 // Transport implements memberlist.NodeAwareTransport.
@@ -75,6 +80,7 @@ type Transport struct {
 	sessions *sessions
 	knocks   *knockMemory
 	counters counters
+	untimely atomic.Int64 // how far ahead the last knock was that bore a wrong time, in ns
 
 	packetCh chan *memberlist.Packet
 	streamCh chan net.Conn
@@ -102,6 +108,9 @@ const packetQueue = 1024
 func New(config Config) (*Transport, error) {
 	if config.Clock == nil {
 		config.Clock = time.Now
+	}
+	if config.ClusterTime == nil {
+		config.ClusterTime = config.Clock
 	}
 	packets, listener, err := listen(config.Network, config.Bind)
 	if err != nil {

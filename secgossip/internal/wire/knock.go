@@ -53,17 +53,29 @@ func MakeKnock(mac MAC, cluster [32]byte, target Target, now time.Time, random [
 // KnockTolerance from now. The MAC comes first: no byte of a stranger decides
 // anything.
 func CheckKnock(k Knock, mac MAC, cluster [32]byte, listener []Target, now time.Time) bool {
+	return k.IsFor(listener, mac, cluster) && k.Ahead(now).Abs() <= KnockTolerance
+}
+
+// IsFor is CheckKnock without the time.
+func (k Knock) IsFor(listener []Target, mac MAC, cluster [32]byte) bool {
 	right := 0
 	for _, target := range listener {
 		want := k.mac(mac, cluster, target)
 		right |= subtle.ConstantTimeCompare(k.MAC[:], want[:])
 	}
-	if right != 1 {
-		return false
-	}
+	return right == 1
+}
+
+// Ahead is how far the dialler's clock was ahead of now, and a century at most.
+func (k Knock) Ahead(now time.Time) time.Duration {
+	const century = 100 * 365 * 24 * time.Hour
 	ours := uint64(now.UnixMilli())
 	apart := max(k.Millis, ours) - min(k.Millis, ours)
-	return apart <= uint64(KnockTolerance.Milliseconds())
+	ahead := time.Duration(min(apart, uint64(century.Milliseconds()))) * time.Millisecond
+	if k.Millis < ours {
+		return -ahead
+	}
+	return ahead
 }
 
 // mac is the first half of HMAC(key, label || cluster || time || random || target).
