@@ -74,6 +74,17 @@ func (v clockView) isOff() bool { return v.offset.Abs() > pki.Tolerance }
 // isSure reports whether more than half of the clocks say that ours is right.
 func (v clockView) isSure() bool { return 2*v.agree > v.clocks }
 
+// right is the view in a word.
+func (v clockView) right() string {
+	switch {
+	case v.isOff():
+		return "no"
+	case v.isSure():
+		return "yes"
+	}
+	return "unknown"
+}
+
 // clockLoop compares the clocks until the node closes.
 func (n *Node) clockLoop() {
 	ticker := time.NewTicker(lookEvery)

@@ -58,6 +58,7 @@ func (n *Node) Info() map[string]map[string]string {
 		"clock": {
 			"offset":   clock.offset.Round(time.Second).String(),
 			"compared": strconv.Itoa(clock.clocks - 1),
+			"right":    clock.right(),
 		},
 	}
 }

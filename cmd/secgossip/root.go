@@ -88,7 +88,7 @@ Start with:
 	})
 	root.AddCommand(
 		newInitCmd(e), newPKICmd(e), newAgentCmd(e),
-		newEventCmd(e), newMembersCmd(e), newInfoCmd(e), newStreamCmd(e), newLeaveCmd(e),
+		newEventCmd(e), newMembersCmd(e), newInfoCmd(e), newStatusCmd(e), newStreamCmd(e), newLeaveCmd(e),
 		newKeysCmd(e), newKeygenCmd(), newVersionCmd(e),
 	)
 	return root
