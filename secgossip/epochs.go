@@ -58,7 +58,12 @@ func (n *Node) epochsChanged() {
 			held[info.Number] = epoch.Secret
 		}
 	}
-	n.transport.SetEpochs(n.ledger.State().Primary, held)
+	primary := n.ledger.State().Primary
+	if n.followed != 0 && n.followed != primary {
+		n.counts.rotations.Add(1)
+	}
+	n.followed = primary
+	n.transport.SetEpochs(primary, held)
 	select {
 	case n.moved <- struct{}{}:
 	default:

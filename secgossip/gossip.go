@@ -203,5 +203,6 @@ type counts struct {
 	eventsOverflow atomic.Uint64 // dropped unread: queue full
 	eventsUnkept   atomic.Uint64 // authentic, and the journal took no more
 	noticesDropped atomic.Uint64 // the observer did not keep up
+	rotations      atomic.Uint64 // times that another epoch came into use
 	statementsBad  atomic.Uint64 // packets of epoch statements that do not pair up
 }

@@ -24,20 +24,14 @@ func (n *Node) Info() map[string]map[string]string {
 	highest, primary := n.EpochState()
 	clock := n.clockNow()
 	gossip := map[string]string{
-		"members":         strconv.Itoa(live + failed + left),
-		"failed":          strconv.Itoa(failed),
-		"left":            strconv.Itoa(left),
-		"health_score":    strconv.Itoa(n.list.GetHealthScore()),
-		"event_queue":     strconv.Itoa(n.eventGossip.queue.NumQueued()),
-		"events_accepted": strconv.FormatUint(n.counts.eventsAccepted.Load(), 10),
-		"events_refused":  strconv.FormatUint(n.counts.eventsRefused.Load(), 10),
-		"events_unkept":   strconv.FormatUint(n.counts.eventsUnkept.Load(), 10),
-		"events_overflow": strconv.FormatUint(n.counts.eventsOverflow.Load(), 10),
-		"statements_bad":  strconv.FormatUint(n.counts.statementsBad.Load(), 10),
-		"notices_dropped": strconv.FormatUint(n.counts.noticesDropped.Load(), 10),
-		"encrypted":       "true",
+		"members":      strconv.Itoa(live + failed + left),
+		"failed":       strconv.Itoa(failed),
+		"left":         strconv.Itoa(left),
+		"health_score": strconv.Itoa(n.list.GetHealthScore()),
+		"event_queue":  strconv.Itoa(n.eventGossip.queue.NumQueued()),
+		"encrypted":    "true",
 	}
-	for name, count := range n.transport.Counters() {
+	for name, count := range n.counters() {
 		gossip[name] = strconv.FormatUint(count, 10)
 	}
 	return map[string]map[string]string{

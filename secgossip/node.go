@@ -67,6 +67,7 @@ type Node struct {
 	rotating    sync.Mutex
 	lastUnkept  time.Time // of eventLoop alone
 	following   sync.Mutex
+	followed    uint64 // the epoch in use that was last followed; guarded by following
 	counts      counts
 
 	ctx     context.Context

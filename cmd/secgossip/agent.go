@@ -51,6 +51,7 @@ once, and the others will call the node failed until it is back.`,
 	f := cmd.Flags()
 	f.StringVar(&flags.Bind, "bind", "", "`ADDRESS[:PORT]` to listen on for gossip, UDP and TCP (default "+defaults.Bind+")")
 	f.StringArrayVar(&flags.Advertise, "advertise", nil, "`ADDRESS[:PORT]` others reach this node at; repeat for more")
+	f.StringVar(&flags.MetricsAddr, "metrics-addr", "", "`ADDRESS:PORT` or unix:PATH where whoever gets there reads figures (default none)")
 	f.StringArrayVar(&flags.Join, "join", nil, "`ADDRESS[:PORT]` of a member to join by; at least one must answer")
 	f.StringArrayVar(&flags.RetryJoin, "retry-join", nil, "`ADDRESS[:PORT]` of a member to join by, tried until one answers")
 	f.StringArrayVar(&flags.EventHandlers, "event-handler", nil, "[FILTER[,FILTER...]=]PROGRAM to run on events; repeat for more")

@@ -108,7 +108,8 @@ func TestStatusWaitsForWhatItSays(t *testing.T) {
 			converged(fine), converged(failed), converged(behind), converged(away))
 	}
 	rotated := condition(t, "rotated")
-	if rotated(fine) || rotated(fine) || !rotated(newer) {
+	before, still := rotated(fine), rotated(fine)
+	if before || still || !rotated(newer) {
 		t.Error("rotated: before a newer epoch is in use, or not when it is")
 	}
 	if _, err := conditionFor("evicted"); !errors.Is(err, errUsage) {

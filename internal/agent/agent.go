@@ -38,11 +38,12 @@ type Agent struct {
 	identity *home.Node
 	logger   *slog.Logger
 
-	node   *secgossip.Node
-	runner *handler.Runner
-	server *http.Server
-	rpc    *rpc.Listener
-	lock   *os.File // of the home
+	node    *secgossip.Node
+	runner  *handler.Runner
+	server  *http.Server
+	metrics *http.Server // nil: off
+	rpc     *rpc.Listener
+	lock    *os.File // of the home
 
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
@@ -144,6 +145,9 @@ func (a *Agent) start(at home.Home) error {
 	})
 	if err != nil {
 		return listenError("bind", a.plan.bind, err)
+	}
+	if err := a.serveMetrics(); err != nil {
+		return err
 	}
 	return a.serve(verifier, events)
 }
@@ -305,6 +309,9 @@ func (a *Agent) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	var problems []error
+	if a.metrics != nil {
+		problems = append(problems, a.metrics.Close())
+	}
 	if a.server != nil {
 		// A call that asked us to leave still gets its answer.
 		if err := a.server.Shutdown(ctx); err != nil {

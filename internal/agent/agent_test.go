@@ -133,6 +133,7 @@ func TestAnAgentThatIsRefusedLeavesNothingRunning(t *testing.T) {
 		"handler":       {at, Settings{EventHandlers: []string{"/no/such/program"}}, true},
 		"handler user":  {at, Settings{EventHandlers: []string{"/bin/sh"}, HandlerUser: "no-such-user"}, true},
 		"rpc-addr":      {at, Settings{RPCAddr: taken}, false},
+		"metrics-addr":  {at, Settings{MetricsAddr: taken}, false},
 		"bind":          {at, Settings{Bind: taken}, false},
 		"other's":       {at, Settings{Bind: "192.0.2.1"}, true},
 		"advertised":    {at, Settings{Bind: "127.0.0.1:1", Advertise: tooMany}, true},

@@ -14,6 +14,7 @@ import (
 
 	"github.com/secgossip/secgossip/handler"
 	"github.com/secgossip/secgossip/internal/home"
+	"github.com/secgossip/secgossip/internal/metrics"
 	"github.com/secgossip/secgossip/secgossip"
 )
 
@@ -23,6 +24,7 @@ type Settings struct {
 	Bind            string            `yaml:"bind"`
 	Advertise       []string          `yaml:"advertise"`
 	RPCAddr         string            `yaml:"rpc-addr"`
+	MetricsAddr     string            `yaml:"metrics-addr"`
 	Join            []string          `yaml:"join"`
 	RetryJoin       []string          `yaml:"retry-join"`
 	Tags            map[string]string `yaml:"tag"`
@@ -77,6 +79,7 @@ func (s Settings) Merge(over Settings) Settings {
 	}
 	replace(&s.Bind, over.Bind)
 	replace(&s.RPCAddr, over.RPCAddr)
+	replace(&s.MetricsAddr, over.MetricsAddr)
 	replace(&s.Profile, over.Profile)
 	replace(&s.LogLevel, over.LogLevel)
 	replace(&s.HandlerUser, over.HandlerUser)
@@ -111,6 +114,8 @@ type plan struct {
 	handlers  []handler.Spec
 	rotate    time.Duration
 	timeout   time.Duration
+
+	metricsNetwork, metricsAddr string // empty: off
 }
 
 // Check reports every problem of the settings at once. What only this host can
@@ -133,6 +138,10 @@ func (s Settings) check() (plan, error) {
 	note("bind", err)
 	p.rpc, err = parseAddr(s.RPCAddr, defaultRPCPort)
 	note("rpc-addr", err)
+	if s.MetricsAddr != "" {
+		p.metricsNetwork, p.metricsAddr, err = metrics.ParseAddr(s.MetricsAddr)
+		note("metrics-addr", err)
+	}
 	for _, a := range s.Advertise {
 		at, err := parseAdvertise(a)
 		note("advertise", err)

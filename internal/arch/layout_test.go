@@ -40,7 +40,7 @@ var layout = []row{
 	},
 	{
 		pkg:    "internal/agent", // wires settings, node, RPC and handlers into one running agent
-		ours:   "secgossip handler internal/home internal/rpc rpcauth pki keyring " + apiParts,
+		ours:   "secgossip handler internal/home internal/rpc internal/metrics rpcauth pki keyring " + apiParts,
 		theirs: "go.yaml.in/yaml/v4 golang.org/x/sys " + rpcStack,
 	},
 	{
@@ -51,6 +51,10 @@ var layout = []row{
 		pkg:    "internal/rpc", // strict codec, server and client of the RPC contract
 		ours:   "rpcauth pki internal/places " + apiParts,
 		theirs: rpcStack,
+	},
+	{
+		pkg:   "internal/metrics", // figures for whoever watches an agent
+		never: "os/exec crypto",
 	},
 	{
 		pkg: "internal/lab", // agents as processes; only what demonstrates and tests imports it

@@ -1,0 +1,61 @@
+package secgossip
+
+import (
+	"maps"
+	"time"
+)
+
+// Figures are the node's numbers, for whoever watches it. No name is among them.
+type Figures struct {
+	Members     map[Status]int
+	Epoch       uint64 // the one in use
+	Age         time.Duration
+	Sealed      uint64 // datagrams sealed in it, as EpochStatus has it
+	Rotations   uint64 // how often another epoch came into use since the start
+	Keepers     int    // that are alive
+	Behind      int    // live members not known to use the epoch in use
+	ClockOffset time.Duration
+	Counters    map[string]uint64 // of what was sent, received, refused and dropped
+}
+
+// Figures returns the node's numbers as they are now.
+func (n *Node) Figures() Figures {
+	primary := n.config.Keyring.Keyring().Primary()
+	age := n.clusterTime().Sub(primary.Created)
+	f := Figures{
+		Members:     make(map[Status]int),
+		Epoch:       primary.Number,
+		Age:         age,
+		Sealed:      n.sealed(primary.Number, age),
+		Rotations:   n.counts.rotations.Load(),
+		ClockOffset: n.clockNow().offset,
+		Counters:    n.counters(),
+	}
+	for _, m := range n.Members() {
+		f.Members[m.Status]++
+		if m.Status != StatusAlive {
+			continue
+		}
+		if m.Keeper {
+			f.Keepers++
+		}
+		if m.Epoch != primary.Number {
+			f.Behind++
+		}
+	}
+	return f
+}
+
+// counters are the node's own and its transport's.
+func (n *Node) counters() map[string]uint64 {
+	all := map[string]uint64{
+		"events_accepted": n.counts.eventsAccepted.Load(),
+		"events_refused":  n.counts.eventsRefused.Load(),
+		"events_unkept":   n.counts.eventsUnkept.Load(),
+		"events_overflow": n.counts.eventsOverflow.Load(),
+		"statements_bad":  n.counts.statementsBad.Load(),
+		"notices_dropped": n.counts.noticesDropped.Load(),
+	}
+	maps.Copy(all, n.transport.Counters())
+	return all
+}
