@@ -39,10 +39,11 @@ func TestRevocationCountsAtTheNextVerification(t *testing.T) {
 		want    error
 	}{
 		{"nobody", nil, nil},
-		{"this one", func(n Name, k ed25519.PublicKey, _ time.Time) bool { return n == "web-1" && k.Equal(key) }, ErrRevoked},
-		{"whoever was issued until now", func(_ Name, _ ed25519.PublicKey, at time.Time) bool { return !at.After(testNow) }, ErrRevoked},
-		{"whoever was issued before now", func(_ Name, _ ed25519.PublicKey, at time.Time) bool { return at.Before(testNow) }, nil},
-		{"another name", func(n Name, _ ed25519.PublicKey, _ time.Time) bool { return n == "web-2" }, nil},
+		{"this one", func(kind Kind, n Name, k ed25519.PublicKey, _ time.Time) bool { return kind == KindNode && n == "web-1" && k.Equal(key) }, ErrRevoked},
+		{"whoever was issued until now", func(_ Kind, _ Name, _ ed25519.PublicKey, at time.Time) bool { return !at.After(testNow) }, ErrRevoked},
+		{"whoever was issued before now", func(_ Kind, _ Name, _ ed25519.PublicKey, at time.Time) bool { return at.Before(testNow) }, nil},
+		{"another name", func(_ Kind, n Name, _ ed25519.PublicKey, _ time.Time) bool { return n == "web-2" }, nil},
+		{"a client of this name", func(kind Kind, _ Name, _ ed25519.PublicKey, _ time.Time) bool { return kind == KindClient }, nil},
 	} {
 		c.trust.SetRevoked(test.revoked)
 		for what, verify := range verifications {
@@ -50,6 +51,22 @@ func TestRevocationCountsAtTheNextVerification(t *testing.T) {
 				t.Errorf("%s is revoked: %s: got %v, want %v", test.what, what, err, test.want)
 			}
 		}
+	}
+}
+
+// What a node signed before it was revoked can still be read.
+func TestFormerCredentialIsReadThoughRevoked(t *testing.T) {
+	c := newCluster(t, "prod", seedRoot)
+	issued := mustNode(t, c.root)
+	c.trust.SetRevoked(func(Kind, Name, ed25519.PublicKey, time.Time) bool { return true })
+	if _, err := c.trust.VerifyFormer(issued.Credential, testNow); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.trust.VerifyFormer(issued.Credential, testNow.Add(2*NodeLife)); !errors.Is(err, ErrExpired) {
+		t.Errorf("after its end: got %v, want ErrExpired", err)
+	}
+	if _, err := c.trust.VerifyCredential(issued.Credential, testNow); !errors.Is(err, ErrRevoked) {
+		t.Errorf("now: got %v, want ErrRevoked", err)
 	}
 }
 

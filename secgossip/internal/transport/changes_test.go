@@ -25,7 +25,7 @@ func TestRevokedPeerIsShutOutOfWhatRuns(t *testing.T) {
 		if got := len(b.delivered()); got != 2 {
 			t.Fatalf("%d packets arrived before, want 2", got)
 		}
-		b.config.Trust.SetRevoked(func(name pki.Name, _ ed25519.PublicKey, _ time.Time) bool { return name == "a" })
+		b.config.Trust.SetRevoked(func(_ pki.Kind, name pki.Name, _ ed25519.PublicKey, _ time.Time) bool { return name == "a" })
 		if _, err := a.Sync(t.Context(), b.to()); err == nil {
 			t.Error("b takes a stream at once after the revocation")
 		}
