@@ -255,6 +255,7 @@ func (a *Agent) serve(verifier *rpcauth.Verifier, events *hub) error {
 		runner: a.runner,
 		hub:    events,
 		rpc:    a.rpc.Counters,
+		trust:  a.identity.Trust,
 		tags:   a.settings.Tags,
 		leave:  func() { a.leaving.Do(func() { close(a.left) }) },
 		ctx:    a.ctx,

@@ -16,5 +16,8 @@ func Rules() map[string]rpcauth.Rule {
 		secgossipv1connect.AgentServiceLeaveProcedure:        {AnyOf: []rpcauth.Verb{rpcauth.NodeLeave}, Mutates: true},
 		secgossipv1connect.AgentServiceRotateKeysProcedure:   {AnyOf: []rpcauth.Verb{rpcauth.KeysRotate}, Mutates: true},
 		secgossipv1connect.AgentServiceListKeysProcedure:     {AnyOf: []rpcauth.Verb{rpcauth.KeysRead, rpcauth.KeysRotate}},
+		secgossipv1connect.AgentServiceRevokeProcedure:       {AnyOf: []rpcauth.Verb{rpcauth.NodeEvict}, Mutates: true},
+
+		secgossipv1connect.AgentServiceListRevocationsProcedure: {AnyOf: []rpcauth.Verb{rpcauth.MembersRead, rpcauth.NodeEvict}},
 	}
 }

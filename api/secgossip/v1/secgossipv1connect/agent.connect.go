@@ -48,6 +48,11 @@ const (
 	AgentServiceRotateKeysProcedure = "/secgossip.v1.AgentService/RotateKeys"
 	// AgentServiceListKeysProcedure is the procedure name of the AgentService's ListKeys RPC.
 	AgentServiceListKeysProcedure = "/secgossip.v1.AgentService/ListKeys"
+	// AgentServiceRevokeProcedure is the procedure name of the AgentService's Revoke RPC.
+	AgentServiceRevokeProcedure = "/secgossip.v1.AgentService/Revoke"
+	// AgentServiceListRevocationsProcedure is the procedure name of the AgentService's ListRevocations
+	// RPC.
+	AgentServiceListRevocationsProcedure = "/secgossip.v1.AgentService/ListRevocations"
 )
 
 var (
@@ -100,6 +105,20 @@ var (
 			Procedure:  AgentServiceListKeysProcedure,
 		}
 	})
+	agentServiceRevokeSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_secgossip_v1_agent_proto.Services().ByName("AgentService").Methods().ByName("Revoke"),
+			Procedure:  AgentServiceRevokeProcedure,
+		}
+	})
+	agentServiceListRevocationsSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_secgossip_v1_agent_proto.Services().ByName("AgentService").Methods().ByName("ListRevocations"),
+			Procedure:  AgentServiceListRevocationsProcedure,
+		}
+	})
 )
 
 // AgentServiceClient is a client for the secgossip.v1.AgentService service.
@@ -127,6 +146,14 @@ type AgentServiceClient interface {
 	// ListKeys returns the epochs that the agent holds, newest first. No call
 	// returns a key. Grant: keys:read or keys:rotate.
 	ListKeys(context.Context, *v1.ListKeysRequest) (*v1.ListKeysResponse, error)
+	// Revoke takes a node's or a client's identity back, or ends a ban, and starts a
+	// new epoch. The agent must be a keeper's. It answers when every live member has
+	// confirmed, or after a minute with those that have not; ending the call early
+	// ends nothing. Grant: node:evict.
+	Revoke(context.Context, *v1.RevokeRequest) (*v1.RevokeResponse, error)
+	// ListRevocations returns the identities that were taken back, the oldest first.
+	// Grant: members:read or node:evict.
+	ListRevocations(context.Context, *v1.ListRevocationsRequest) (*v1.ListRevocationsResponse, error)
 }
 
 // NewAgentServiceClient constructs a client for the secgossip.v1.AgentService service. Multiple
@@ -201,6 +228,14 @@ type AgentServiceHandler interface {
 	// ListKeys returns the epochs that the agent holds, newest first. No call
 	// returns a key. Grant: keys:read or keys:rotate.
 	ListKeys(context.Context, *v1.ListKeysRequest) (*v1.ListKeysResponse, error)
+	// Revoke takes a node's or a client's identity back, or ends a ban, and starts a
+	// new epoch. The agent must be a keeper's. It answers when every live member has
+	// confirmed, or after a minute with those that have not; ending the call early
+	// ends nothing. Grant: node:evict.
+	Revoke(context.Context, *v1.RevokeRequest) (*v1.RevokeResponse, error)
+	// ListRevocations returns the identities that were taken back, the oldest first.
+	// Grant: members:read or node:evict.
+	ListRevocations(context.Context, *v1.ListRevocationsRequest) (*v1.ListRevocationsResponse, error)
 }
 
 // RegisterAgentServiceHandler registers svc as the secgossip.v1.AgentService implementation on
@@ -215,6 +250,8 @@ func RegisterAgentServiceHandler(server *connect.Server, svc AgentServiceHandler
 		connect.Method{Spec: agentServiceLeaveSpec(), Handler: adapter.leave},
 		connect.Method{Spec: agentServiceRotateKeysSpec(), Handler: adapter.rotateKeys},
 		connect.Method{Spec: agentServiceListKeysSpec(), Handler: adapter.listKeys},
+		connect.Method{Spec: agentServiceRevokeSpec(), Handler: adapter.revoke},
+		connect.Method{Spec: agentServiceListRevocationsSpec(), Handler: adapter.listRevocations},
 	)
 }
 
@@ -280,6 +317,14 @@ func (UnimplementedAgentServiceHandler) ListKeys(context.Context, *v1.ListKeysRe
 	return nil, connect.NewError(connect.CodeUnimplemented, "secgossip.v1.AgentService.ListKeys is not implemented")
 }
 
+func (UnimplementedAgentServiceHandler) Revoke(context.Context, *v1.RevokeRequest) (*v1.RevokeResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "secgossip.v1.AgentService.Revoke is not implemented")
+}
+
+func (UnimplementedAgentServiceHandler) ListRevocations(context.Context, *v1.ListRevocationsRequest) (*v1.ListRevocationsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "secgossip.v1.AgentService.ListRevocations is not implemented")
+}
+
 type agentServiceClient struct {
 	client *connect.Client
 }
@@ -335,6 +380,22 @@ func (c *agentServiceClient) RotateKeys(ctx context.Context, req *v1.RotateKeysR
 func (c *agentServiceClient) ListKeys(ctx context.Context, req *v1.ListKeysRequest) (*v1.ListKeysResponse, error) {
 	var res v1.ListKeysResponse
 	if err := c.client.CallUnary(ctx, agentServiceListKeysSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *agentServiceClient) Revoke(ctx context.Context, req *v1.RevokeRequest) (*v1.RevokeResponse, error) {
+	var res v1.RevokeResponse
+	if err := c.client.CallUnary(ctx, agentServiceRevokeSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *agentServiceClient) ListRevocations(ctx context.Context, req *v1.ListRevocationsRequest) (*v1.ListRevocationsResponse, error) {
+	var res v1.ListRevocationsResponse
+	if err := c.client.CallUnary(ctx, agentServiceListRevocationsSpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -412,6 +473,30 @@ func (h agentServiceHandler) listKeys(ctx context.Context, _ connect.Spec, strea
 		return err
 	}
 	res, err := h.svc.ListKeys(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h agentServiceHandler) revoke(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.RevokeRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.Revoke(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h agentServiceHandler) listRevocations(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.ListRevocationsRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.ListRevocations(ctx, &req)
 	if err != nil {
 		return err
 	}
