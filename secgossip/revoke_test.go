@@ -59,7 +59,8 @@ func (h *host) refused(when string, others ...*host) {
 func TestEvictedNodeIsOutForGood(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, x := c.host("a"), c.host("b"), c.host("x")
-		log := x.rotating(time.Hour)
+		log := new(logBuffer)
+		c.logger = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 		a.start()
 		b.start().join(a)
 		x.start().join(a)
@@ -77,6 +78,13 @@ func TestEvictedNodeIsOutForGood(t *testing.T) {
 			}
 		}
 		x.refused("at once", a, b)
+		if err := c.client("memo", "event:*").fire(x, "deploy", ""); err != nil {
+			t.Fatal(err)
+		}
+		c.settle()
+		if got := append(a.seen.names(), b.seen.names()...); len(got) > 0 {
+			t.Errorf("a and b hear x say %q", got)
+		}
 		time.Sleep(5 * time.Minute)
 		if got := x.epochs(); got != "1*" {
 			t.Errorf("x holds %q, want %q", got, "1*")
@@ -87,8 +95,11 @@ func TestEvictedNodeIsOutForGood(t *testing.T) {
 		if got := slices.DeleteFunc(b.seen.memberEvents(), func(e string) bool { return e != "member-failed x" }); len(got) != 1 {
 			t.Errorf("b was told %d times that x is gone", len(got))
 		}
-		if got := log.count("\n"); got > 200 {
+		if got := len(lines(log, "at=x")) - len(lines(log, "at=x", "level=DEBUG")); got > 200 {
 			t.Errorf("x logged %d lines in five minutes", got)
+		}
+		if got := lines(log, "node is still away", "node=x"); len(got) > 0 {
+			t.Errorf("somebody looks for x: %q", got)
 		}
 		for _, h := range []*host{a, b, x} {
 			h.stop()
@@ -115,7 +126,7 @@ func TestEvictedNodeComesBackWithANewIdentity(t *testing.T) {
 			a.start()
 			b.start().join(a)
 			x.start().join(a)
-			c.settle()
+			time.Sleep(2300 * time.Millisecond) // certificates have whole seconds, revocations do not
 			a.revoke(VerbEvict, "x")
 			if !quickly { // memberlist has found it dead by then
 				time.Sleep(time.Minute)
@@ -330,6 +341,62 @@ func TestEpochFollowsARevocationThatWasCutShort(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Whoever learns of a revocation hears the node no more, before any epoch is made, and
+// believes nobody who says that it is alive.
+func TestRevokedNodeIsNotHeardFromThenOn(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b, x := c.three()
+		time.Sleep(time.Second)
+		member := memberOf(b, x)
+		if err := b.node.NotifyAlive(member); err != nil {
+			t.Fatal(err)
+		}
+		b.node.revocations.Learn(c.signRevocation(a, evictionOf(x, 0)))
+		if err := c.client("memo", "event:*").fire(x, "deploy", ""); err != nil {
+			t.Fatal(err)
+		}
+		c.settle()
+		if got := append(a.seen.names(), b.seen.names()...); len(got) > 0 {
+			t.Errorf("a and b hear it say %q", got)
+		}
+		if got := b.epochs(); got != "1*" {
+			t.Errorf("b holds %q: it was the new epoch that kept x out", got)
+		}
+		if err := b.node.NotifyAlive(member); !errors.Is(err, pki.ErrRevoked) {
+			t.Errorf("that it is alive: got %v, want ErrRevoked", err)
+		}
+	})
+}
+
+// memberOf is how a host's memberlist knows another.
+func memberOf(at, other *host) *memberlist.Node {
+	all := at.node.list.Members()
+	return all[slices.IndexFunc(all, func(m *memberlist.Node) bool { return m.Name == other.name })]
+}
+
+// A rotation was begun, and the node that is revoked then has its epoch. Nobody uses
+// that one.
+func TestEpochOfWhoIsRevokedIsNotGoneOnWith(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b, x := c.three()
+		if _, err := a.node.Install(t.Context(), func(Progress) {}); err != nil {
+			t.Fatal(err)
+		}
+		if got := x.epochs(); got != "1* 2" {
+			t.Fatalf("d holds %q, want %q", got, "1* 2")
+		}
+		if done := a.revoke(VerbEvict, "d"); done.Epoch != 3 || len(done.Missing) > 0 {
+			t.Errorf("it ended as %+v, want epoch 3", done)
+		}
+		time.Sleep(2 * time.Minute)
+		for _, h := range []*host{a, b} {
+			if got := h.epochs(); got != "3*" {
+				t.Errorf("%s holds %q, want %q", h.name, got, "3*")
+			}
+		}
+	})
 }
 
 // signRevocation is a revocation as a host's node would sign it.
