@@ -354,6 +354,7 @@ func TestRevokedNodeIsNotHeardFromThenOn(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.node.revocations.Learn(c.signRevocation(a, evictionOf(x, 0)))
+		time.Sleep(time.Second) // and a learns it from b
 		if err := c.client("memo", "event:*").fire(x, "deploy", ""); err != nil {
 			t.Fatal(err)
 		}
