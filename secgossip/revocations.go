@@ -464,13 +464,12 @@ func (r *revocations) of(kind wire.Kind, name string) []*revocation {
 	return slices.DeleteFunc(slices.Clone(r.list()), func(one *revocation) bool { return one.Kind != kind || one.Name != name })
 }
 
-// orphans returns what was said by keepers that are void by now, or whom nobody can
-// verify any more: a newcomer would not believe it for long.
-func (r *revocations) orphans(now time.Time) []*revocation {
-	f := r.inForce.Load()
-	return slices.DeleteFunc(slices.Clone(f.all), func(one *revocation) bool {
-		_, err := r.trust.VerifyFormer(one.credential, one.Issued)
-		return err == nil && !f.void(wire.KindNode, one.Keeper, one.signer.SigningKey, one.signer.NotBefore.Add(pki.Backdate))
+// orphans returns what was said by keepers that are void by now, or whose issuer
+// nobody knows any more: a newcomer would not believe it, or not for long. It costs
+// no signature.
+func (r *revocations) orphans() []*revocation {
+	return slices.DeleteFunc(slices.Clone(r.list()), func(one *revocation) bool {
+		return r.trust.Recheck(one.signer, one.Issued) == nil
 	})
 }
 

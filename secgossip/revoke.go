@@ -250,7 +250,7 @@ func (n *Node) sealRevocation(said wire.Revocation) (*revocation, error) {
 func (n *Node) adopt(now time.Time) {
 	n.revoking.Lock()
 	defer n.revoking.Unlock()
-	orphans := n.revocations.orphans(now)
+	orphans := n.revocations.orphans()
 	var said []*revocation
 	for _, one := range orphans {
 		again := one.Revocation
