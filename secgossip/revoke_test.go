@@ -64,7 +64,7 @@ func TestEvictedNodeIsOutForGood(t *testing.T) {
 		a.start()
 		b.start().join(a)
 		x.start().join(a)
-		c.settle()
+		time.Sleep(time.Minute)
 		done := a.revoke(VerbEvict, "x")
 		if done.Epoch != 2 || len(done.Missing) > 0 || !slices.Equal(done.Confirmed, []string{"a", "b"}) {
 			t.Errorf("it ended as %+v", done)
@@ -126,7 +126,7 @@ func TestEvictedNodeComesBackWithANewIdentity(t *testing.T) {
 			a.start()
 			b.start().join(a)
 			x.start().join(a)
-			time.Sleep(2300 * time.Millisecond) // certificates have whole seconds, revocations do not
+			time.Sleep(time.Minute + 300*time.Millisecond) // certificates have whole seconds, revocations do not
 			a.revoke(VerbEvict, "x")
 			if !quickly { // memberlist has found it dead by then
 				time.Sleep(time.Minute)
@@ -238,7 +238,10 @@ func TestKeepersThatRevokeAtOnceEndWithOne(t *testing.T) {
 		for _, h := range []*host{b, d, x, y} {
 			h.start().join(a)
 		}
-		c.settle()
+		time.Sleep(time.Minute) // until b has heard of x and y, from a
+		if got, want := b.statuses(), "a alive, b alive, d alive, x alive, y alive"; got != want {
+			t.Fatalf("b sees %q, want %q", got, want)
+		}
 		done := make(chan error)
 		go func() {
 			_, err := b.node.Revoke(context.Background(), Order{Verb: VerbEvict, Name: "y"})
@@ -260,9 +263,13 @@ func TestKeepersThatRevokeAtOnceEndWithOne(t *testing.T) {
 		if got := a.node.ledger.revoked(mustPrimary(a)); got != b.node.revocations.inForce.Load().sum {
 			t.Error("the epoch in use does not cover both revocations")
 		}
+		// Of the epoch that one keeper made before it heard of the other, x or y may
+		// have the secret. It is not the one in use, though the number may be the same.
 		for _, h := range []*host{x, y} {
-			if got := h.epochs(); strings.Contains(got, fmt.Sprint(mustPrimary(a))) {
-				t.Errorf("%s holds %q", h.name, got)
+			for _, e := range h.node.Epochs() {
+				if e.Fingerprint == a.fingerprint() {
+					t.Errorf("%s has the epoch in use", h.name)
+				}
 			}
 		}
 	})
@@ -282,7 +289,7 @@ func TestRevocationOfOnePartHoldsInBoth(t *testing.T) {
 		for _, h := range []*host{b, d, x} {
 			h.start().join(a)
 		}
-		c.settle()
+		time.Sleep(time.Minute)
 		c.net.Partition([]netip.Addr{a.addr.Addr(), d.addr.Addr()}, []netip.Addr{b.addr.Addr(), x.addr.Addr()})
 		a.revoke(VerbEvict, "x")
 		time.Sleep(time.Minute)
