@@ -25,7 +25,7 @@ closed, every member refuses it, and a new epoch is made that it does not get. W
 is issued to it later is good. It runs in the agent, which must be a keeper's;
 stopping this command does not stop it. Exit code 5: done, and the nodes that are
 named, failed ones among them, have not confirmed it yet.`,
-		Example: "  secgossip evict web-7 --reason 'disk was stolen'",
+		Example: "  secgossip evict web-7 --reason stolen",
 	}, req)
 	cmd.Args = usageArgs(func(cmd *cobra.Command, args []string) error {
 		if list {
