@@ -39,7 +39,9 @@ func TestRevocationCountsAtTheNextVerification(t *testing.T) {
 		want    error
 	}{
 		{"nobody", nil, nil},
-		{"this one", func(kind Kind, n Name, k ed25519.PublicKey, _ time.Time) bool { return kind == KindNode && n == "web-1" && k.Equal(key) }, ErrRevoked},
+		{"this one", func(kind Kind, n Name, k ed25519.PublicKey, _ time.Time) bool {
+			return kind == KindNode && n == "web-1" && k.Equal(key)
+		}, ErrRevoked},
 		{"whoever was issued until now", func(_ Kind, _ Name, _ ed25519.PublicKey, at time.Time) bool { return !at.After(testNow) }, ErrRevoked},
 		{"whoever was issued before now", func(_ Kind, _ Name, _ ed25519.PublicKey, at time.Time) bool { return at.Before(testNow) }, nil},
 		{"another name", func(_ Kind, n Name, _ ed25519.PublicKey, _ time.Time) bool { return n == "web-2" }, nil},

@@ -32,7 +32,7 @@ type revocations struct {
 	trust  *pki.Trust
 	logger *slog.Logger
 	now    func() time.Time // the cluster's time
-	path   string // where they are kept; empty: in memory only
+	path   string           // where they are kept; empty: in memory only
 	// changed is called without the lock after an identity became void or valid.
 	changed func()
 	// news is called without the lock with what was learned just now.
