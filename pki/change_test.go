@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"errors"
 	"sync"
@@ -52,6 +53,38 @@ func TestRevocationCountsAtTheNextVerification(t *testing.T) {
 			if err := verify(); !errors.Is(err, test.want) {
 				t.Errorf("%s is revoked: %s: got %v, want %v", test.what, what, err, test.want)
 			}
+		}
+	}
+}
+
+// What was verified once can be read again by a host that knows its signer no longer.
+func TestVerifiedCredentialIsReadWithoutItsSigner(t *testing.T) {
+	c := newCluster(t, "prod", seedRoot)
+	issued := mustNode(t, c.issuer)
+	stranger := newCluster(t, "prod", seedRoot).trust
+	if _, err := stranger.VerifyCredential(issued.Credential, testNow); !errors.Is(err, ErrUnknownSigner) {
+		t.Fatalf("verified: got %v, want ErrUnknownSigner", err)
+	}
+	got, err := stranger.ReadVerified(issued.Credential)
+	if err != nil || got.Name != "web-1" || !got.SigningKey.Equal(publicOf(testKey(seedNode))) {
+		t.Fatalf("read: got %+v, %v", got, err)
+	}
+	if end := stranger.SignerEnd(got); !end.IsZero() {
+		t.Errorf("the end of an unknown signer is %s", end)
+	}
+	if _, err := stranger.AddIssuer(c.issuerDER, testNow); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := stranger.SignerEnd(got), mustParse(t, c.issuerDER).NotAfter; !got.Equal(want) {
+		t.Errorf("the signer's end: got %s, want %s", got, want)
+	}
+	for what, raw := range map[string][]byte{
+		"of another cluster": mustNode(t, newCluster(t, "test", seedOther).root).Credential,
+		"cut off":            issued.Credential[:len(issued.Credential)-1],
+		"too long":           append(bytes.Clone(issued.Credential), make([]byte, MaxCredential)...),
+	} {
+		if _, err := stranger.ReadVerified(raw); err == nil {
+			t.Errorf("%s: it is read", what)
 		}
 	}
 }

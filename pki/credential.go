@@ -127,6 +127,32 @@ func (t *Trust) VerifyFormer(raw []byte, then time.Time) (*Credential, error) {
 	if err := message.Verify(key, cose.Context(credentialLabel, t.cluster)); err != nil {
 		return nil, fmt.Errorf("credential: %w", err)
 	}
+	c, err := t.read(message)
+	if err != nil {
+		return nil, err
+	}
+	if err := CheckTime(c.NotBefore, c.NotAfter, then); err != nil {
+		return nil, fmt.Errorf("credential of %s %q %w", c.Kind, c.Name, err)
+	}
+	return c, nil
+}
+
+// ReadVerified reads a credential that this host has verified and kept: its signer
+// may be one that is unknown, or has ended, by now. What comes from anybody else is
+// for VerifyCredential. Errors wrap ErrProfile or ErrForeign.
+func (t *Trust) ReadVerified(raw []byte) (*Credential, error) {
+	if len(raw) > MaxCredential {
+		return nil, fmt.Errorf("credential %w: %d bytes, the limit is %d", ErrProfile, len(raw), MaxCredential)
+	}
+	message, err := cose.Parse(raw)
+	if err != nil {
+		return nil, fmt.Errorf("credential %w: %w", ErrProfile, err)
+	}
+	return t.read(message)
+}
+
+// read reads the claims of a message whose signature is no question any more.
+func (t *Trust) read(message cose.Message) (*Credential, error) {
 	c, err := parseClaims(message.Payload)
 	if err != nil {
 		return nil, fmt.Errorf("credential %w: %w", ErrProfile, err)
@@ -135,9 +161,6 @@ func (t *Trust) VerifyFormer(raw []byte, then time.Time) (*Credential, error) {
 		return nil, fmt.Errorf("credential of %s %q is %w: it is of cluster %q", c.Kind, c.Name, ErrForeign, c.Cluster)
 	}
 	c.signer = message.KeyID
-	if err := CheckTime(c.NotBefore, c.NotAfter, then); err != nil {
-		return nil, fmt.Errorf("credential of %s %q %w", c.Kind, c.Name, err)
-	}
 	return c, nil
 }
 

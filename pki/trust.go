@@ -250,3 +250,18 @@ func (t *Trust) signer(id cose.KeyID, now time.Time) (ed25519.PublicKey, error) 
 	}
 	return nil, ErrUnknownSigner
 }
+
+// SignerEnd returns when the certificate ends of whoever signed a credential; the
+// zero time if nobody of that key is known.
+func (t *Trust) SignerEnd(c *Credential) time.Time {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for _, list := range [][]*x509.Certificate{t.roots.certs, t.issuers} {
+		for _, cert := range list {
+			if bytes.Equal(cert.SubjectKeyId, c.signer[:]) {
+				return cert.NotAfter
+			}
+		}
+	}
+	return time.Time{}
+}
