@@ -51,6 +51,10 @@ type revocation struct {
 	digest          [32]byte
 	raw, credential []byte
 	signer          *pki.Credential
+
+	// former is what another keeper said of the same subject before. It counts
+	// again should this one's keeper turn out to have been void.
+	former *revocation
 }
 
 // inForce is what all of them together say. It is never changed, only replaced.
@@ -82,10 +86,21 @@ const (
 	// nameable is how old a revocation is that an epoch still names: older ones
 	// are known to whoever was here within a month.
 	nameable = 30 * 24 * time.Hour
+
+	// sayAgain is how long before its keeper's issuer ends a revocation is said
+	// again by another: newcomers take in no issuer that has ended.
+	sayAgain = 30 * 24 * time.Hour
+
+	// maxFormer is how many earlier revocations of a subject are kept in memory, each
+	// of another keeper: as many as could be void at once, with one to spare.
+	maxFormer = 3
 )
 
 // ErrRevocations says that the cluster cannot hold another revocation.
 var ErrRevocations = fmt.Errorf("%d revocations are held, which is the limit", wire.MaxRevocations)
+
+// errOfItself says that a keeper revokes its own identity.
+var errOfItself = errors.New("a keeper revokes itself")
 
 func newRevocations(trust *pki.Trust, logger *slog.Logger, now func() time.Time, changed func(), news func([][]byte)) *revocations {
 	r := &revocations{trust: trust, logger: logger, now: now, changed: changed, news: news, held: make(map[wire.Subject]*revocation)}
@@ -104,6 +119,11 @@ func verifyRevocation(trust *pki.Trust, signed wire.SignedRevocation, credential
 	if err != nil {
 		return nil, fmt.Errorf("keeper's credential: %w", err)
 	}
+	return readRevocation(trust, signed, credential, keeper)
+}
+
+// readRevocation is verifyRevocation but for where the credential comes from.
+func readRevocation(trust *pki.Trust, signed wire.SignedRevocation, credential []byte, keeper *pki.Credential) (*revocation, error) {
 	if keeper.Kind != pki.KindNode || !keeper.HasRole(pki.RoleKeeper) || string(keeper.Name) != signed.Keeper {
 		return nil, errNotKeeper
 	}
@@ -112,6 +132,10 @@ func verifyRevocation(trust *pki.Trust, signed wire.SignedRevocation, credential
 	}
 	if _, err := pki.ParseName(signed.Name); err != nil {
 		return nil, err
+	}
+	// What a keeper says of itself would take the place of its eviction.
+	if signed.Kind == wire.KindNode && signed.Name == signed.Keeper || bytes.Equal(signed.Key[:], keeper.SigningKey) {
+		return nil, errOfItself
 	}
 	return &revocation{
 		Revocation: signed.Revocation, digest: signed.Digest, raw: signed.Raw,
@@ -152,30 +176,43 @@ func (f *inForce) add(r *revocation) {
 
 // settle says what a set of revocations comes to: taken in the order in which they
 // were made, those whose keeper was void by then do not count, nor do those that
-// nothing is left to be voided by.
+// nothing is left to be voided by. In the place of one that does not count comes what
+// was said before it.
 func settle(held map[wire.Subject]*revocation, now time.Time) *inForce {
-	f := &inForce{
-		names: make(map[kindAndName]time.Time), keys: make(map[[32]byte]time.Time), since: now,
-	}
-	ordered := make([]*revocation, 0, len(held))
+	latest := make([]*revocation, 0, len(held))
 	for _, r := range held {
-		ordered = append(ordered, r)
+		latest = append(latest, r)
 	}
-	slices.SortFunc(ordered, func(a, b *revocation) int {
-		if a.after(b) {
-			return 1
+	for {
+		f := &inForce{
+			names: make(map[kindAndName]time.Time), keys: make(map[[32]byte]time.Time), since: now,
 		}
-		return -1
-	})
-	for _, r := range ordered {
-		signer := r.signer
-		if f.void(wire.KindNode, string(signer.Name), signer.SigningKey, signer.NotBefore.Add(pki.Backdate)) ||
-			r.Before.Before(now.Add(-outlived)) {
-			continue
+		slices.SortFunc(latest, func(a, b *revocation) int {
+			if a.after(b) {
+				return 1
+			}
+			return -1
+		})
+		var formers bool
+		for i, r := range latest {
+			switch {
+			case f.voids(r.signer):
+				if r.former != nil {
+					latest[i], formers = r.former, true
+				}
+			case !r.Before.Before(now.Add(-outlived)):
+				f.add(r)
+			}
 		}
-		f.add(r)
+		if !formers {
+			return f
+		}
 	}
-	return f
+}
+
+// voids reports whether a keeper is void.
+func (f *inForce) voids(keeper *pki.Credential) bool {
+	return f.void(wire.KindNode, string(keeper.Name), keeper.SigningKey, keeper.NotBefore.Add(pki.Backdate))
 }
 
 // sums computes the digests.
@@ -309,6 +346,7 @@ func (r *revocations) takeLocked(one *revocation, now time.Time) bool {
 		}
 		return false
 	}
+	one.former = held.before(one)
 	r.held[one.Subject] = one
 	if !slices.Contains(settle(r.held, now).all, one) {
 		delete(r.held, one.Subject)
@@ -318,6 +356,25 @@ func (r *revocations) takeLocked(one *revocation, now time.Time) bool {
 		return false
 	}
 	return true
+}
+
+// before returns what is to count in the place of a later revocation: the latest of
+// another keeper, and no more than maxFormer of them.
+func (r *revocation) before(later *revocation) *revocation {
+	seen := []string{later.Keeper}
+	var kept []*revocation
+	for ; r != nil && len(kept) < maxFormer; r = r.former {
+		if !slices.Contains(seen, r.Keeper) {
+			seen, kept = append(seen, r.Keeper), append(kept, r)
+		}
+	}
+	var former *revocation
+	for _, one := range slices.Backward(kept) {
+		again := *one // the others of its chain are not those that it was learned with
+		again.former = former
+		former = &again
+	}
+	return former
 }
 
 // enactLocked writes what is held to disk, and then lets it hold. A disk that takes
@@ -334,11 +391,9 @@ func (r *revocations) enactLocked(now time.Time) {
 func (r *revocations) settleLocked(now time.Time) *inForce {
 	next := settle(r.held, now)
 	next.sums()
-	if len(next.all) < len(r.held) {
-		clear(r.held)
-		for _, one := range next.all {
-			r.held[one.Subject] = one
-		}
+	clear(r.held)
+	for _, one := range next.all {
+		r.held[one.Subject] = one
 	}
 	r.full = r.full && len(r.held) >= wire.MaxRevocations
 	return next
@@ -364,6 +419,7 @@ func (r *revocations) sayLocked(all []*revocation, now time.Time) error {
 		next[subject] = one
 	}
 	for _, one := range all {
+		one.former = next[one.Subject].before(one)
 		next[one.Subject] = one
 	}
 	if len(next) > wire.MaxRevocations {
@@ -418,11 +474,15 @@ func (r *revocations) load(path string, now time.Time) {
 		if signed, err = wire.ParseRevocation(pair[0]); err != nil {
 			break
 		}
-		one, refused := verifyRevocation(r.trust, signed, pair[1], now)
-		if refused != nil {
-			// Its keeper's issuer may be one that we shall hear of again.
-			r.logger.Warn("a revocation is not taken over", slog.Any("error", refused))
-			continue
+		// It was verified before it was written. Its keeper's issuer may be one that
+		// is not known here yet, or has ended, and our clock may be behind.
+		var keeper *pki.Credential
+		if keeper, err = r.trust.ReadVerified(pair[1]); err != nil {
+			break
+		}
+		var one *revocation
+		if one, err = readRevocation(r.trust, signed, pair[1], keeper); err != nil {
+			break
 		}
 		r.held[one.Subject] = one
 	}
@@ -464,12 +524,14 @@ func (r *revocations) of(kind wire.Kind, name string) []*revocation {
 	return slices.DeleteFunc(slices.Clone(r.list()), func(one *revocation) bool { return one.Kind != kind || one.Name != name })
 }
 
-// orphans returns what was said by keepers that are void by now, or whose issuer
-// nobody knows any more: a newcomer would not believe it, or not for long. It costs
-// no signature.
-func (r *revocations) orphans() []*revocation {
-	return slices.DeleteFunc(slices.Clone(r.list()), func(one *revocation) bool {
-		return r.trust.Recheck(one.signer, one.Issued) == nil
+// orphans returns what was said by keepers that are void by now, or whose issuer is
+// unknown or ends soon, and before until, which is when our own ends: a newcomer
+// would not believe it, or not for long. It costs no signature.
+func (r *revocations) orphans(now, until time.Time) []*revocation {
+	f := r.inForce.Load()
+	return slices.DeleteFunc(slices.Clone(f.all), func(one *revocation) bool {
+		ends := r.trust.SignerEnd(one.signer)
+		return !f.voids(one.signer) && (ends.After(now.Add(sayAgain)) || !until.After(ends))
 	})
 }
 

@@ -224,6 +224,12 @@ func (n *Node) signRevocation(subject wire.Subject, order Order, now time.Time) 
 			said.Before = issued.Add(time.Second)
 		}
 	}
+	for _, held := range n.revocations.of(subject.Kind, subject.Name) {
+		// Nor may our own clock, if it is behind, make anything valid again.
+		if held.Subject == subject && order.Verb == VerbEvict && held.Before.After(said.Before) {
+			said.Before = held.Before
+		}
+	}
 	return n.sealRevocation(said)
 }
 
@@ -250,7 +256,11 @@ func (n *Node) sealRevocation(said wire.Revocation) (*revocation, error) {
 func (n *Node) adopt(now time.Time) {
 	n.revoking.Lock()
 	defer n.revoking.Unlock()
-	orphans := n.revocations.orphans()
+	own := n.roster.Get(n.config.Identity.Name)
+	if own == nil {
+		return
+	}
+	orphans := n.revocations.orphans(now, n.config.Trust.SignerEnd(own.Credential))
 	var said []*revocation
 	for _, one := range orphans {
 		again := one.Revocation
