@@ -116,7 +116,7 @@ func TestKeeperSaysNothingAboutItself(t *testing.T) {
 		mild.Before = time.Now().Add(-time.Hour)
 		eviction, itself := c.signRevocation(a, evictionOf(k, 20)), c.signRevocation(k, mild)
 		for _, order := range [][][][]byte{{eviction, itself}, {itself, eviction}} {
-			r := newRevocations(c.trust(), slog.New(slog.DiscardHandler), func() {}, func([][]byte) {})
+			r := newRevocations(c.trust(), slog.New(slog.DiscardHandler), time.Now, func() {}, func([][]byte) {})
 			for _, items := range order {
 				r.Learn(items)
 			}

@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -118,7 +119,7 @@ type node struct {
 	sequence  uint64
 	network   Network
 	others    func() map[string]uint64
-	wrong     time.Duration // how far its clock is ahead
+	wrong     atomic.Int64 // how far its clock is ahead, in ns
 
 	// Of one start.
 	*Transport
@@ -227,7 +228,7 @@ func (n *node) start() *node {
 		Strangers:   n.others,
 		Network:     n.network,
 		Bind:        n.addr,
-		Clock:       func() time.Time { return time.Now().Add(n.wrong) },
+		Clock:       func() time.Time { return time.Now().Add(time.Duration(n.wrong.Load())) },
 		Logger:      slog.New(slog.NewTextHandler(&n.log, &slog.HandlerOptions{Level: slog.LevelInfo})),
 	})
 	if err != nil {
