@@ -14,6 +14,8 @@ VERSION := 0.1.0-dev
 
 GO       ?= go
 FUZZTIME ?= 10s
+# How many random histories `make histories` lives through.
+HISTORIES ?= 40
 # Added to `go test`, as in: make test TESTFLAGS='-run Replay -v'
 TESTFLAGS  ?=
 BENCHFLAGS ?= -benchmem
@@ -92,7 +94,7 @@ generate: ## Generate the RPC code from api/ again
 ##@ To hand it in
 
 .PHONY: check
-check: fmt vet lint imports tidy race secretmemory fuzzseeds platforms reproducible ## Run everything a change must pass
+check: fmt vet lint imports tidy race histories secretmemory fuzzseeds platforms reproducible ## Run everything a change must pass
 	@echo "check passed"
 
 .PHONY: fmt
@@ -125,6 +127,12 @@ race: ## All tests pass with the race detector
 
 # The experiment does not go with the race detector. With it the standard library is
 # compiled once more. The last line builds the program with it, too.
+# Each runs 90 s of virtual time and some 2 s of a processor. More of them, say:
+# make histories HISTORIES=300
+.PHONY: histories
+histories: ## Random faults while epochs change: one epoch 10 s later
+	$(GO) test -timeout 1h -run RandomHistories -v ./secgossip -histories $(HISTORIES) | grep -v '^=== '
+
 .PHONY: secretmemory
 secretmemory: export GOEXPERIMENT := runtimesecret
 secretmemory: ## A build that has the runtime erase secrets works, and they are erased

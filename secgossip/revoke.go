@@ -198,10 +198,13 @@ func (n *Node) subjects(order Order) ([]wire.Subject, error) {
 	for _, one := range held {
 		all = append(all, one.Subject)
 	}
-	if len(all) == 0 {
-		return nil, refused("no node %q is known here", name)
+	switch {
+	case len(all) > 0:
+		return all, nil
+	case order.Verb == VerbBan: // its home may have been stolen before it was ever started
+		return []wire.Subject{{Kind: kind, Name: order.Name}}, nil
 	}
-	return all, nil
+	return nil, refused("no node %q is known here; a name that no node has had can be banned", name)
 }
 
 // signRevocation makes a statement of ours, later than the one it replaces.

@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"log/slog"
 	"path/filepath"
 	"testing"
@@ -139,6 +140,30 @@ func TestEvictionIsNeverEarlierThanTheOneBefore(t *testing.T) {
 		said := must(a.node.revoke(Order{Verb: VerbEvict, Name: "x"}, time.Now()))(t)
 		if !said[0].Issued.After(ahead.Issued) || said[0].Before.Before(ahead.Before.Truncate(time.Millisecond)) {
 			t.Errorf("got %+v, want it after %+v", said[0].Revocation, ahead)
+		}
+	})
+}
+
+// A home was stolen before its node ever joined: nobody knows its key.
+func TestNodeThatNeverJoinedCanBeBanned(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b, _ := c.three()
+		x := c.host("x")
+		if _, err := a.node.Revoke(t.Context(), Order{Verb: VerbEvict, Name: "x"}); !errors.Is(err, ErrRevoke) {
+			t.Errorf("evicting a node that nobody knows: got %v, want ErrRevoke", err)
+		}
+		if _, err := a.node.Revoke(t.Context(), Order{Verb: VerbBan, Name: "x"}); err != nil {
+			t.Fatal(err)
+		}
+		x.start()
+		for _, h := range []*host{a, b} {
+			if _, err := x.node.Join(t.Context(), []string{h.addr.String()}); err == nil {
+				t.Errorf("x joined by %s", h.name)
+			}
+		}
+		c.settle()
+		if got := x.epochs(); got != "1*" {
+			t.Errorf("x holds %q, want %q", got, "1*")
 		}
 	})
 }

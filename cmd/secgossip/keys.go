@@ -114,7 +114,7 @@ func (e *env) rotate(ctx context.Context, s *session, req *secgossipv1.RotateKey
 			return errors.New("the agent ended the rotation without a result")
 		}
 		if connect.CodeOf(err) == connect.CodeFailedPrecondition {
-			return &home.Problem{Err: err, Next: "a rotation starts on a keeper, and one at a time; name a keeper's agent by --rpc-addr"}
+			return &home.Problem{Err: err, Next: "a rotation starts on a keeper whose clock is right, and one at a time; name a keeper's agent by --rpc-addr"}
 		}
 		if err != nil {
 			return err

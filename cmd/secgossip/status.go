@@ -28,6 +28,8 @@ type healthView struct {
 	Behind       []string       `json:"behind"` // alive, and not known to seal with the epoch in use
 	ClockOffsetS int64          `json:"clock_offset_s"`
 	Warnings     []warningView  `json:"warnings"`
+
+	evicted []string
 }
 
 // warningView is something an operator should do.
@@ -52,8 +54,10 @@ func newStatusCmd(e *env) *cobra.Command {
 which epoch is in use and who replaces it, and what is wrong, with the next step.
 
 With --wait it first waits, as long as --timeout says: until all live members are
-reached and use one epoch (converged), or until an epoch is in use that is newer
-than the one at first (rotated). It then ends with 0, whatever else is wrong.`,
+reached and use one epoch (converged), until an epoch is in use that is newer than
+the one at first (rotated), or until a node is evicted and all live members use an
+epoch that it does not get (evicted=NAME). It then ends with 0, whatever else is
+wrong.`,
 		Example: "  secgossip status --wait converged --timeout 1m",
 		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -82,7 +86,7 @@ than the one at first (rotated). It then ends with 0, whatever else is wrong.`,
 			return nil // what was waited for is there
 		},
 	}
-	cmd.Flags().StringVar(&wait, "wait", "", "wait until the cluster is `converged` or has rotated")
+	cmd.Flags().StringVar(&wait, "wait", "", "wait until the cluster is `converged`, has rotated, or until evicted=NAME")
 	return cmd
 }
 
@@ -104,7 +108,12 @@ func conditionFor(word string) (func(healthView) bool, error) {
 			return v.Epoch > first
 		}, nil
 	}
-	return nil, fmt.Errorf("%w: --wait %q: use converged or rotated", errUsage, word)
+	if name, ok := strings.CutPrefix(word, "evicted="); ok && name != "" {
+		return func(v healthView) bool {
+			return slices.Contains(v.evicted, name) && len(v.Behind) == 0
+		}, nil
+	}
+	return nil, fmt.Errorf("%w: --wait %q: use converged, rotated or evicted=NAME", errUsage, word)
 }
 
 // waitUntil looks until what is waited for is there or the timeout is over, and
@@ -155,6 +164,9 @@ func healthOf(info *secgossipv1.GetInfoResponse, keys *secgossipv1.ListKeysRespo
 	}
 	for _, m := range members.GetMembers() {
 		v.Members[m.GetStatus()]++
+		if m.GetStatus() == "evicted" {
+			v.evicted = append(v.evicted, m.GetName())
+		}
 		if m.GetStatus() == "failed" || m.GetStatus() == "alive" && m.GetPath() == "" && m.GetName() != v.Node {
 			v.Silent = append(v.Silent, m.GetName())
 		}
