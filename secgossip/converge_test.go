@@ -105,3 +105,34 @@ func TestPartsThatRotatedByThemselvesBecomeOne(t *testing.T) {
 		})
 	}
 }
+
+// A keeper was cut off before it could say that its epoch is to be used; the others
+// went on with one of the same number. Whichever counts, all of them use it.
+func TestEpochThatWasNotSaidToBeUsedTakesThePlaceOfOneThatIs(t *testing.T) {
+	var counted [2]int // whose epoch it was
+	for range 8 {
+		inBubble(t, func(t *testing.T, c *cluster) {
+			a, b, d := c.host("a"), c.host("b", pki.RoleKeeper), c.host("d")
+			a.start()
+			b.start().join(a)
+			d.start().join(a)
+			c.settle()
+			c.net.Partition([]netip.Addr{b.addr.Addr()})
+			if _, _, err := b.node.beginEpoch("operator"); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+			c.rotate(a)
+			before := primaries(a)
+			c.net.Heal()
+			time.Sleep(healed)
+			c.wantOne(a, b, d)
+			if slices.Equal(before, primaries(a)) {
+				counted[0]++
+			} else {
+				counted[1]++
+			}
+		})
+	}
+	t.Logf("the epoch in use stayed %d times, the other took its place %d times", counted[0], counted[1])
+}

@@ -64,9 +64,11 @@ func (n *Node) epochsChanged() {
 	}
 	n.followed = primary
 	n.transport.SetEpochs(primary, held)
-	select {
-	case n.moved <- struct{}{}:
-	default:
+	for _, kicked := range []chan struct{}{n.moved, n.changed} {
+		select {
+		case kicked <- struct{}{}:
+		default:
+		}
 	}
 }
 

@@ -41,11 +41,15 @@ func (n *Node) keepLoop() {
 		select {
 		case <-n.ctx.Done():
 			return
+		case <-n.changed:
+			n.sayInUse()
+			continue
 		case <-ticker.C:
 		}
 		if n.leaving.Load() {
 			return
 		}
+		n.sayInUse()
 		now := n.clusterTime()
 		switch n.ActingKeeper() {
 		case "":
@@ -152,6 +156,25 @@ func (n *Node) rotateAlone(reason string) {
 		n.logger.Info("epoch rotated", slog.Uint64("epoch", rotation.Epoch), slog.String("reason", reason),
 			slog.Duration("duration", time.Since(begin)))
 	}
+}
+
+// sayInUse says of the epoch in use that it is, if no keeper has yet: of two epochs of
+// one number it is the one that counts, and the word was about the other.
+func (n *Node) sayInUse() {
+	if n.leaving.Load() || n.ActingKeeper() != string(n.config.Identity.Name) || !n.clockNow().isSure() || !n.rotating.TryLock() {
+		return
+	}
+	defer n.rotating.Unlock()
+	install, ok := n.ledger.unsaid(n.clusterTime())
+	if !ok {
+		return
+	}
+	use, err := n.act(install.Statement, wire.ActionUse)
+	if err != nil {
+		n.logger.Warn("the epoch in use is not said to be", slog.Uint64("epoch", install.Number), slog.Any("error", err))
+		return
+	}
+	n.passOn([][]byte{use.raw, use.credential})
 }
 
 // finish removes epochs that a rotation left because a live member lacked the one

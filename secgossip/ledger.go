@@ -316,7 +316,7 @@ func (l *ledger) useLocked(s *statement) (bool, error) {
 	if !held || epoch.Secret.Commitment() != s.Commitment {
 		return false, nil // the install statement will come, and this one again
 	}
-	if s.Number <= l.file.Keyring().Primary().Number {
+	if s.Number < l.file.Keyring().Primary().Number || l.usedLocked(epoch) {
 		return false, nil
 	}
 	err := l.updateLocked(func(k *keyring.Keyring) error {
@@ -330,6 +330,32 @@ func (l *ledger) useLocked(s *statement) (bool, error) {
 	}
 	l.settleLocked()
 	return true, nil
+}
+
+// usedLocked reports whether a keeper's word that an epoch is to be used is kept with
+// it.
+func (l *ledger) usedLocked(epoch keyring.Epoch) bool {
+	for pair := range slices.Chunk(l.pairsLocked(epoch.Number), 2) {
+		s, err := wire.ParseStatement(pair[0])
+		if err == nil && s.Action == wire.ActionUse && s.Commitment == epoch.Secret.Commitment() {
+			return true
+		}
+	}
+	return false
+}
+
+// unsaid returns the statement that installed the epoch in use, if nobody has said
+// that it is to be used: it took the place of another of its number, and who holds it
+// and was not here does not seal with it.
+func (l *ledger) unsaid(now time.Time) (*statement, bool) {
+	l.mu.Lock()
+	primary := l.file.Keyring().Primary()
+	said := primary.Number == 0 || l.usedLocked(primary)
+	l.mu.Unlock()
+	if said {
+		return nil, false
+	}
+	return l.installed(primary.Number, now)
 }
 
 // switchTo makes an epoch the primary. Epochs two behind and older go: nobody

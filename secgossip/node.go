@@ -61,6 +61,7 @@ type Node struct {
 	revocationsIn    chan [][]byte       // revocations to learn from
 	kick             chan struct{}
 	moved            chan struct{} // we hold other epochs than before
+	changed          chan struct{} // the same, for whoever keeps epochs
 	reported         chan struct{} // a member said how far it is
 	overtake         chan uint64   // a record of ours with this sequence is about
 	saving           sync.Mutex    // held while the file of known nodes changes
@@ -127,6 +128,7 @@ func New(config Config) (*Node, error) {
 		revocationsIn: make(chan [][]byte, statementQueue),
 		kick:          make(chan struct{}, 1),
 		moved:         make(chan struct{}, 1),
+		changed:       make(chan struct{}, 1),
 		reported:      make(chan struct{}, 1),
 		overtake:      make(chan uint64, 1),
 	}
