@@ -118,11 +118,11 @@ func TestEpochThatWasNotSaidToBeUsedTakesThePlaceOfOneThatIs(t *testing.T) {
 			d.start().join(a)
 			c.settle()
 			c.net.Partition([]netip.Addr{b.addr.Addr()})
+			time.Sleep(time.Minute)
+			c.rotate(a)
 			if _, _, err := b.node.beginEpoch("operator"); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(time.Minute)
-			c.rotate(a)
 			before := primaries(a)
 			c.net.Heal()
 			time.Sleep(healed)
