@@ -58,7 +58,7 @@ clean: ## Remove what was built
 
 .PHONY: test
 test: ## Run all tests
-	$(GO) test $(TESTFLAGS) ./...
+	$(GO) test -timeout 20m $(TESTFLAGS) ./...
 	@echo "tests passed in $$($(GO) list -f '{{if or .TestGoFiles .XTestGoFiles}}x{{end}}' ./... | grep -c x) packages"
 
 .PHONY: bench
