@@ -106,6 +106,8 @@ func (n *Node) due(now time.Time) string {
 		return "volume"
 	case n.uncovered(now):
 		return revoked
+	case primary.Number > 0 && primary.Number <= n.ledger.toPass() && age >= unfinished: // no more often: the key may be a thief's
+		return revoked
 	case begun && install.Reason != byHand && (now.Sub(install.Issued) >= unfinished || n.abandoned(install)):
 		return "resumed" // whoever began it is not at it any more
 	}

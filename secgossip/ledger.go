@@ -43,6 +43,7 @@ type ledger struct {
 	file    *keyring.File
 	pending map[uint64]*announced // installs whose secret we lack
 	said    time.Time             // when it was said that the keyring cannot be written; zero: it can
+	passed  uint64                // the highest epoch that a keeper made who is void by now
 }
 
 // announced is an epoch a keeper announced and whose secret has not come yet.
@@ -103,7 +104,8 @@ var errNotKeeper = errors.New("signed by a node that is no keeper")
 //
 // The credential is judged at the time the statement was made: an absent node
 // must be able to follow statements of a keeper whose credential has since been
-// renewed. Protocol: epoch statements.
+// renewed. Protocol: epoch statements. Of a keeper that was revoked since it returns
+// the statement with pki.ErrRevoked.
 func verifyStatement(trust *pki.Trust, raw, credential []byte, now time.Time) (*statement, error) {
 	signed, err := wire.ParseStatement(raw)
 	if err != nil {
@@ -112,7 +114,7 @@ func verifyStatement(trust *pki.Trust, raw, credential []byte, now time.Time) (*
 	if signed.Statement.Issued.After(now.Add(pki.Tolerance)) {
 		return nil, errors.New("epoch statement from the future")
 	}
-	keeper, err := trust.VerifyCredential(credential, signed.Statement.Issued)
+	keeper, err := trust.VerifyFormer(credential, signed.Statement.Issued)
 	if err != nil {
 		return nil, fmt.Errorf("keeper's credential: %w", err)
 	}
@@ -122,7 +124,11 @@ func verifyStatement(trust *pki.Trust, raw, credential []byte, now time.Time) (*
 	if err := signed.Verify(keeper.SigningKey, trust.Cluster()); err != nil {
 		return nil, err
 	}
-	return &statement{Statement: signed.Statement, raw: bytes.Clone(raw), credential: bytes.Clone(credential)}, nil
+	s := &statement{Statement: signed.Statement, raw: bytes.Clone(raw), credential: bytes.Clone(credential)}
+	if err := trust.CheckRevoked(keeper.Kind, keeper.Name, keeper.SigningKey, keeper.NotBefore); err != nil {
+		return s, fmt.Errorf("keeper %q: %w", keeper.Name, err)
+	}
+	return s, nil
 }
 
 // Statements returns the statements of every epoch held.
@@ -183,6 +189,9 @@ func (l *ledger) learn(items [][]byte, now time.Time) (wanted []wire.SecretReque
 			continue
 		}
 		s, err := verifyStatement(l.trust, pair[0], pair[1], now)
+		if errors.Is(err, pki.ErrRevoked) {
+			l.passLocked(s)
+		}
 		if err != nil {
 			l.logger.Debug("epoch statement refused", slog.Any("error", err))
 			continue
@@ -247,6 +256,23 @@ const maxFork = 24 * time.Hour
 // of an epoch a minute. One statement of a keeper gone wrong uses up no more of the
 // numbers there are than one part in 2^44.
 const maxAhead = 1 << 20
+
+// passLocked notes the number of an epoch whose keeper is void by now: whoever
+// followed that keeper in time takes in none that is not higher.
+func (l *ledger) passLocked(s *statement) {
+	tooOld := s.Issued.Before(l.file.Keyring().Primary().Created.Add(-maxFork))
+	if highest := l.State().Highest; highest > 0 && s.Number <= highest+maxAhead && !tooOld {
+		l.passed = max(l.passed, s.Number)
+	}
+}
+
+// toPass is the number that the next epoch must be above, for those who followed a
+// keeper that is void by now.
+func (l *ledger) toPass() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.passed
+}
 
 func (l *ledger) announceLocked(s *statement) (bool, error) {
 	epoch, held := l.file.Keyring().Get(s.Number)
@@ -534,11 +560,12 @@ func (l *ledger) installed(number uint64, now time.Time) (*statement, bool) {
 }
 
 // next is the number of the next epoch to make: above all that are held or
-// announced.
+// announced, or were by a keeper that is void by now.
 func (l *ledger) next() uint64 {
 	highest := l.State().Highest
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	highest = max(highest, l.passed)
 	for number := range l.pending {
 		highest = max(highest, number)
 	}

@@ -138,7 +138,7 @@ func (n *Node) without(reached map[pki.Name]bool) []string {
 func (n *Node) beginEpoch(reason string) (wire.Statement, *statement, error) {
 	sum, named := n.revocations.naming(n.clusterTime())
 	// One that was begun before the last revocation may be with whom that is about.
-	if install, ok := n.ledger.begun(n.clusterTime()); ok && install.Revoked == sum {
+	if install, ok := n.ledger.begun(n.clusterTime()); ok && install.Revoked == sum && install.Number > n.ledger.toPass() {
 		return install.Statement, install, nil
 	}
 	highest := n.ledger.State().Highest
