@@ -97,7 +97,7 @@ func conditionFor(word string) (func(healthView) bool, error) {
 		return func(healthView) bool { return true }, nil
 	case "converged":
 		return func(v healthView) bool {
-			return len(v.Behind) == 0 && len(v.Silent) == v.Members["failed"]
+			return v.Epoch > 0 && len(v.Behind) == 0 && len(v.Silent) == v.Members["failed"]
 		}, nil
 	case "rotated":
 		var first uint64
@@ -158,7 +158,7 @@ func healthOf(info *secgossipv1.GetInfoResponse, keys *secgossipv1.ListKeysRespo
 	epochs := keysStatus(keys, now)
 	v := healthView{
 		Cluster: figure("agent", "cluster"), Node: figure("agent", "name"),
-		Members: map[string]int{"alive": 0, "failed": 0, "left": 0},
+		Members: map[string]int{"alive": 0, "failed": 0, "left": 0, "evicted": 0},
 		Epoch:   epochs.Primary, AgeSeconds: epochs.AgeSeconds, Keeper: epochs.Keeper,
 		Silent: []string{}, Behind: []string{}, ClockOffsetS: int64(offset.Seconds()), Warnings: []warningView{},
 	}
@@ -176,12 +176,18 @@ func healthOf(info *secgossipv1.GetInfoResponse, keys *secgossipv1.ListKeysRespo
 			v.Behind = append(v.Behind, n.Node)
 		}
 	}
+	if slices.ContainsFunc(members.GetMembers(), func(m *secgossipv1.Member) bool { return m.GetName() == v.Node && m.GetStatus() == "evicted" }) {
+		v.warn(errUnhealthy, "THIS NODE WAS REVOKED: nobody talks to it", "at a keeper, `secgossip evict --list` says why; `secgossip pki issue node` makes it a new home")
+	}
 	if v.Keeper == "" {
 		v.warn(errUnhealthy, "NO KEEPER IS ALIVE whose clock is right: nobody replaces the epoch in use",
 			"start the agent of a keeper; where the root is, `secgossip pki issue node NAME --role keeper --out DIR` makes another")
 	}
 	if due := 2 * int64(epochs.RotateEveryS); due > 0 && v.AgeSeconds > due {
 		v.warn(errUnhealthy, fmt.Sprintf("epoch %d should have been replaced", v.Epoch), "on a keeper, see why in the log of its agent, and `secgossip keys rotate`")
+	}
+	if v.Epoch == 0 {
+		v.warn(errUnhealthy, "this agent has no epoch yet: it fetches one from the first member it meets", "name members by retry-join in its config.yaml, and see its log")
 	}
 	switch figure("clock", "right") {
 	case "no":
@@ -225,11 +231,15 @@ func (v healthView) notReached(wait string, timeout time.Duration) error {
 }
 
 func describeHealth(w io.Writer, v healthView) {
+	epoch := "none yet"
+	if v.Epoch > 0 {
+		epoch = fmt.Sprintf("%d, in use for %s", v.Epoch, time.Duration(v.AgeSeconds)*time.Second)
+	}
 	table(w, [][]string{
 		{"cluster", safe(v.Cluster)},
 		{"node", safe(v.Node)},
-		{"members", fmt.Sprintf("%d alive, %d failed, %d left", v.Members["alive"], v.Members["failed"], v.Members["left"])},
-		{"epoch", fmt.Sprintf("%d, in use for %s", v.Epoch, time.Duration(v.AgeSeconds)*time.Second)},
+		{"members", fmt.Sprintf("%d alive, %d failed, %d left, %d evicted", v.Members["alive"], v.Members["failed"], v.Members["left"], v.Members["evicted"])},
+		{"epoch", epoch},
 		{"acting keeper", safe(cmp.Or(v.Keeper, "NONE"))},
 		{"clock", fmt.Sprintf("%d s from the cluster's", v.ClockOffsetS)},
 	})

@@ -51,6 +51,12 @@ func TestStatusWarnsOfWhatIsWrongAndSaysSoByItsExitCode(t *testing.T) {
 		"no keeper": {func(_ *secgossipv1.GetInfoResponse, k *secgossipv1.ListKeysResponse, _ *secgossipv1.ListMembersResponse) {
 			k.Keeper = ""
 		}, exitFailed, "NO KEEPER IS ALIVE"},
+		"a revoked node": {func(_ *secgossipv1.GetInfoResponse, _ *secgossipv1.ListKeysResponse, m *secgossipv1.ListMembersResponse) {
+			m.Members[0].Status = "evicted"
+		}, exitFailed, "THIS NODE WAS REVOKED"},
+		"no epoch": {func(_ *secgossipv1.GetInfoResponse, k *secgossipv1.ListKeysResponse, _ *secgossipv1.ListMembersResponse) {
+			k.Epochs = nil
+		}, exitFailed, "no epoch yet"},
 		"a wrong clock": {func(i *secgossipv1.GetInfoResponse, _ *secgossipv1.ListKeysResponse, _ *secgossipv1.ListMembersResponse) {
 			i.Sections["clock"].Values["offset"], i.Sections["clock"].Values["right"] = "1h0m0s", "no"
 		}, exitFailed, "1h0m0s ahead"},
@@ -101,11 +107,18 @@ func TestStatusWaitsForWhatItSays(t *testing.T) {
 		k.Nodes[2].Status, m.Members[2].Status = "failed", "failed"
 	})
 	newer := view(func(k *secgossipv1.ListKeysResponse, _ *secgossipv1.ListMembersResponse) { k.Epochs[0].Number = 8 })
+	none := view(func(k *secgossipv1.ListKeysResponse, m *secgossipv1.ListMembersResponse) {
+		k.Epochs, k.Nodes, m.Members = nil, k.Nodes[:1], m.Members[:1] // such as with its epochs in memory, just started
+		k.Nodes[0].Epoch = 0
+	})
 
 	converged := condition(t, "converged")
 	if !converged(fine) || !converged(failed) || converged(behind) || converged(away) {
 		t.Errorf("converged: all well %t, one failed %t, one on another epoch %t, one out of reach %t; want true, true, false, false",
 			converged(fine), converged(failed), converged(behind), converged(away))
+	}
+	if converged(none) || none.verdict() == nil {
+		t.Error("an agent without an epoch, which has met nobody, calls that converged, or all well")
 	}
 	rotated := condition(t, "rotated")
 	before, still := rotated(fine), rotated(fine)
