@@ -101,6 +101,9 @@ type revocationView struct {
 
 func (e *env) revoke(ctx context.Context, s *session, req *secgossipv1.RevokeRequest) error {
 	answer, err := s.Revoke(ctx, req)
+	if connect.CodeOf(err) == connect.CodeAborted {
+		return &home.Problem{Err: err, Next: "nothing has to be revoked again; `secgossip status` shows what keeps the epoch from coming"}
+	}
 	if connect.CodeOf(err) == connect.CodeFailedPrecondition {
 		return &home.Problem{Err: err, Next: "a revocation is signed by a keeper; name a keeper's agent by --rpc-addr"}
 	}

@@ -39,6 +39,9 @@ func (s *service) Revoke(ctx context.Context, req *secgossipv1.RevokeRequest) (*
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case end := <-done:
+		if end.err != nil && len(end.revoked.Revocations) > 0 { // it stands, whatever keeps the epoch from coming
+			return nil, connect.NewError(connect.CodeAborted, end.err.Error())
+		}
 		if end.err != nil {
 			return nil, s.refusal(end.err)
 		}
