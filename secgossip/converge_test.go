@@ -110,7 +110,7 @@ func TestPartsThatRotatedByThemselvesBecomeOne(t *testing.T) {
 // went on with one of the same number. Whichever counts, all of them use it.
 func TestEpochThatWasNotSaidToBeUsedTakesThePlaceOfOneThatIs(t *testing.T) {
 	var counted [2]int // whose epoch it was
-	for range 8 {
+	for range 5 {
 		inBubble(t, func(t *testing.T, c *cluster) {
 			a, b, d := c.host("a"), c.host("b", pki.RoleKeeper), c.host("d")
 			a.start()

@@ -34,7 +34,7 @@ func TestRandomHistoriesEndWithOneEpochAndNobodyLockedOut(t *testing.T) {
 	if *historySeed == 0 {
 		count := *histories
 		if count == 0 {
-			count = 4
+			count = 2
 		}
 		seeds = nil
 		for range count {
@@ -63,7 +63,7 @@ func TestRandomHistoriesEndWithOneEpochAndNobodyLockedOut(t *testing.T) {
 // Power goes everywhere at once, in the middle of a rotation, and comes back host by
 // host.
 func TestPowerCutInTheMiddleOfARotationLeavesOneEpoch(t *testing.T) {
-	for seed := range uint64(6) {
+	for seed := range uint64(3) {
 		inBubble(t, func(t *testing.T, c *cluster) {
 			h := newHistory(c, seed)
 			h.rotate()
