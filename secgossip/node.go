@@ -47,7 +47,7 @@ type Node struct {
 	self      *selfRecord
 	ledger    *ledger
 	members   *membership
-	journal   *journal
+	journal   *Journal
 	transport *transport.Transport
 	list      *memberlist.Memberlist
 
@@ -64,8 +64,10 @@ type Node struct {
 	saved       [32]byte      // digest of the records on disk; guarded by saving
 	publishing  sync.Mutex    // held while a record of ours is signed and admitted
 	leaving     atomic.Bool
+	tags        atomic.Pointer[map[string]string] // nil: those of the config
 	rotating    sync.Mutex
 	lastUnkept  time.Time // of eventLoop alone
+	started     time.Time
 	following   sync.Mutex
 	followed    uint64 // the epoch in use that was last followed; guarded by following
 	counts      counts
@@ -168,7 +170,8 @@ func (n *Node) start() error {
 	if n.config.StateDir != "" {
 		journalPath = filepath.Join(n.config.StateDir, "events.journal")
 	}
-	if n.journal, err = openJournal(journalPath, n.now()); err != nil {
+	n.started = n.now()
+	if n.journal, err = OpenJournal(journalPath, n.now()); err != nil {
 		return err
 	}
 	if !n.self.move(n.advertised()) {
@@ -273,7 +276,7 @@ func (n *Node) Close() error {
 		}
 		n.running.Wait()
 		if n.journal != nil {
-			problems = append(problems, n.journal.close())
+			problems = append(problems, n.journal.Close())
 		}
 	})
 	return errors.Join(problems...)
