@@ -89,6 +89,7 @@ Start with:
 	root.AddCommand(
 		newInitCmd(e), newPKICmd(e), newAgentCmd(e),
 		newEventCmd(e), newMembersCmd(e), newInfoCmd(e), newStatusCmd(e), newStreamCmd(e), newLeaveCmd(e),
+		newHandlersCmd(e), newReloadCmd(e),
 		newKeysCmd(e), newKeygenCmd(), newVersionCmd(e),
 	)
 	return root
