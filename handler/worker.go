@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -89,9 +90,9 @@ func (w *worker) work(r *Runner) {
 		w.mu.Lock()
 		w.hung = result.Err == ErrTimeout
 		w.mu.Unlock()
+		r.history.add(result) // before the log: whoever reads that finds it there
 		w.log(result)
 		w.judge()
-		r.history.add(result)
 		if w.onResult != nil {
 			w.onResult(result)
 		}
@@ -165,7 +166,8 @@ func (w *worker) log(r Result) {
 		w.say(slog.LevelDebug, "script output", attrs...)
 		return
 	case r.Err != nil:
-		attrs = append(attrs, "err", r.Err)
+		// The one control character that slog's text form leaves as it is.
+		attrs = append(attrs, "err", strings.ReplaceAll(r.Err.Error(), "\x7f", `\x7f`))
 	}
 	level := slog.LevelDebug
 	w.mu.Lock()
