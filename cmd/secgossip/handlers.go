@@ -80,7 +80,7 @@ func viewOfHandler(h *secgossipv1.Handler) handlerView {
 }
 
 func showHandlers(w io.Writer, views []handlerView) {
-	rows := [][]string{{"NUMBER", "FILTERS", "PROGRAM", "RUNS", "FAILURES", "DROPPED", "RUNNING", "WAITING", "LAST RUN", "STATE"}}
+	rows := [][]string{{"NUMBER", "NAME", "FILTERS", "PROGRAM", "USER", "RUNS", "FAILURES", "DROPPED", "RUNNING", "WAITING", "LAST RUN", "STATE"}}
 	for _, v := range views {
 		last := "never"
 		if v.LastRun != nil {
@@ -90,8 +90,15 @@ func showHandlers(w io.Writer, views []handlerView) {
 		if v.Degraded != "" {
 			state = "degraded: " + safe(v.Degraded)
 		}
+		filters, name, user := strings.Join(v.Filters, ","), v.Name, v.User
+		if name == filters+"="+v.Program {
+			name = "-" // it has none of its own
+		}
+		if user == "" {
+			user = "-" // the agent's
+		}
 		rows = append(rows, []string{
-			number(uint64(v.Number)), safe(strings.Join(v.Filters, ",")), safe(v.Program),
+			number(uint64(v.Number)), safe(name), safe(filters), safe(v.Program), safe(user),
 			number(v.Runs), number(v.Failures), number(v.Dropped), number(uint64(v.Running)), number(uint64(v.Waiting)), last, state,
 		})
 	}

@@ -16,7 +16,7 @@ func TestHostileTextsOnlyPrint(t *testing.T) {
 	for _, text := range hostile.Texts(5, 2500, "/canary") {
 		var out bytes.Buffer
 		e := &env{stdout: &out}
-		showHandlers(&out, []handlerView{{Filters: []string{text}, Program: text, Degraded: text, Missing: []string{text}}})
+		showHandlers(&out, []handlerView{{Name: text, User: text, Filters: []string{text}, Program: text, Degraded: text, Missing: []string{text}}})
 		heads := 3 // the head, the handler, what is missing
 		showReload(&out, []reloadRow{{"handler added", []string{text}}})
 		heads++

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"reflect"
@@ -27,6 +28,9 @@ func (a *Agent) ReadAgainBy(read func() (Settings, error)) {
 	a.reread = read
 }
 
+// ErrUnchanged says that a reload was refused and everything is as it was.
+var ErrUnchanged = errors.New("nothing was changed")
+
 // Reload reads settings, the node's certificate and credential and the trusted
 // roots again, and uses them from now on: all of it, or, when anything does not
 // read, belong or pass its checks, nothing.
@@ -36,13 +40,13 @@ func (a *Agent) Reload() (Reloaded, error) {
 	identity, err := a.identity.Reread(time.Now())
 	if err != nil {
 		a.logger.Error("identity not read again: what was in use stays", "error", err)
-		return Reloaded{}, err
+		return Reloaded{}, fmt.Errorf("%w: %w", ErrUnchanged, err)
 	}
 	// Handlers are the last that can be refused, and then nothing has changed.
 	settings, changes, err := a.reloadHandlers()
 	if err != nil {
 		a.logger.Error("settings not read again: what was in use stays", "error", err)
-		return Reloaded{}, err
+		return Reloaded{}, fmt.Errorf("%w: %w", ErrUnchanged, err)
 	}
 	out := Reloaded{Handlers: changes, Restart: otherSettings(a.settings, settings)}
 	if err := identity.Use(); err != nil {

@@ -2,7 +2,7 @@ package agent
 
 import (
 	"context"
-	"fmt"
+	"os"
 	"strings"
 
 	"connectrpc.com/connect/v2"
@@ -24,7 +24,7 @@ func (s *service) ListHandlers(context.Context, *secgossipv1.ListHandlersRequest
 			Number:   uint32(stats.Handler),
 			Name:     stats.Title(),
 			Program:  stats.Spec.Program,
-			User:     stats.Spec.Settings.User,
+			User:     runsAs(stats.Spec.Settings.User),
 			Layers:   layers,
 			Running:  uint32(stats.Running),
 			Waiting:  uint32(stats.Waiting),
@@ -92,12 +92,20 @@ func (s *service) ListRuns(_ context.Context, req *secgossipv1.ListRunsRequest) 
 func (s *service) Reload(context.Context, *secgossipv1.ReloadRequest) (*secgossipv1.ReloadResponse, error) {
 	changes, err := s.reload()
 	if err != nil {
-		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Sprintf("nothing was changed: %v", err))
+		return nil, connect.NewError(connect.CodeFailedPrecondition, err.Error())
 	}
 	return &secgossipv1.ReloadResponse{
 		Added: changes.Handlers.Added, Removed: changes.Handlers.Removed, Changed: changes.Handlers.Changed,
 		Settings: changes.Settings, Restart: changes.Restart,
 	}, nil
+}
+
+// runsAs is who runs a handler, empty for the agent's own user.
+func runsAs(user string) string {
+	if user == "" && os.Geteuid() == 0 {
+		return DefaultHandlerUser
+	}
+	return user
 }
 
 // degradedText is how info says that a handler does not do its work.
