@@ -45,6 +45,18 @@ func TestQueueForgetsWhatItHandsOut(t *testing.T) {
 	}
 }
 
+// Two runs at once wait for events, and one token wakes one of them.
+func TestWhoeverTakesAnEventWakesTheNext(t *testing.T) {
+	q := newQueue(2)
+	q.push(Event{})
+	q.push(Event{})
+	<-q.ready
+	q.take()
+	if len(q.ready) != 1 {
+		t.Error("an event waits, and nobody is woken for it")
+	}
+}
+
 func TestEndedQueueHandsOutNothing(t *testing.T) {
 	q := newQueue(DefaultQueue)
 	ctx, cancel := context.WithCancel(t.Context())

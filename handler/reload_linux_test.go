@@ -82,16 +82,21 @@ func TestChangedHandlerTakesOverWhatWaits(t *testing.T) {
 	before.Name, before.Settings.Writable = "deploy", []string{dir}
 	after := before
 	after.Settings.Timeout = time.Minute
+	other := Spec{Filters: []Filter{{Kind: KindMemberJoin}}, Program: script(t, "exit 0")}
+	before.Filters, after.Filters = []Filter{{Kind: KindUser}}, []Filter{{Kind: KindUser}}
 	results := make(chan Result, 10)
-	r := launch(t, Config{Specs: []Spec{before}, OnResult: func(r Result) { results <- r }})
+	r := launch(t, Config{Specs: []Spec{before, other}, OnResult: func(r Result) { results <- r }})
 	r.Dispatch(Event{Kind: KindUser, Name: "x", LTime: 1})
 	until(t, "the first runs", func() bool { return r.Stats()[0].Running == 1 })
 	r.Dispatch(Event{Kind: KindUser, Name: "x", LTime: 2})
-	if got := reload(t, r, after); !slices.Equal(got.Changed, []string{"deploy"}) {
+	if got := reload(t, r, after, other); !slices.Equal(got.Changed, []string{"deploy"}) {
 		t.Errorf("changed %q", got.Changed)
 	}
-	if got := r.Stats()[0].Waiting; got != 1 {
-		t.Errorf("%d events wait, want 1", got)
+	// In the time that another handler runs, this one would begin if it could.
+	r.Dispatch(Event{Kind: KindMemberJoin})
+	receive(t, results)
+	if got := r.Stats()[0]; got.Waiting != 1 || got.Running != 0 {
+		t.Errorf("%d events wait and %d are run, want 1 and 0", got.Waiting, got.Running)
 	}
 	write(t, dir+"/go", "", 0o644)
 	for range 2 {
