@@ -47,7 +47,7 @@ func (t *Trust) verifyChain(certs []*x509.Certificate, now time.Time) (Identity,
 			return Identity{}, fmt.Errorf("certificate of %q %w", cert.Subject.CommonName, err)
 		}
 	}
-	if err := t.checkRevoked(id.Name, id.Key, path[0].NotBefore); err != nil {
+	if err := t.CheckRevoked(id.Kind, id.Name, id.Key, path[0].NotBefore); err != nil {
 		return Identity{}, fmt.Errorf("certificate of %s %q %w", id.Kind, id.Name, err)
 	}
 	return id, nil

@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"errors"
 	"sync"
@@ -39,10 +40,13 @@ func TestRevocationCountsAtTheNextVerification(t *testing.T) {
 		want    error
 	}{
 		{"nobody", nil, nil},
-		{"this one", func(n Name, k ed25519.PublicKey, _ time.Time) bool { return n == "web-1" && k.Equal(key) }, ErrRevoked},
-		{"whoever was issued until now", func(_ Name, _ ed25519.PublicKey, at time.Time) bool { return !at.After(testNow) }, ErrRevoked},
-		{"whoever was issued before now", func(_ Name, _ ed25519.PublicKey, at time.Time) bool { return at.Before(testNow) }, nil},
-		{"another name", func(n Name, _ ed25519.PublicKey, _ time.Time) bool { return n == "web-2" }, nil},
+		{"this one", func(kind Kind, n Name, k ed25519.PublicKey, _ time.Time) bool {
+			return kind == KindNode && n == "web-1" && k.Equal(key)
+		}, ErrRevoked},
+		{"whoever was issued until now", func(_ Kind, _ Name, _ ed25519.PublicKey, at time.Time) bool { return !at.After(testNow) }, ErrRevoked},
+		{"whoever was issued before now", func(_ Kind, _ Name, _ ed25519.PublicKey, at time.Time) bool { return at.Before(testNow) }, nil},
+		{"another name", func(_ Kind, n Name, _ ed25519.PublicKey, _ time.Time) bool { return n == "web-2" }, nil},
+		{"a client of this name", func(kind Kind, _ Name, _ ed25519.PublicKey, _ time.Time) bool { return kind == KindClient }, nil},
 	} {
 		c.trust.SetRevoked(test.revoked)
 		for what, verify := range verifications {
@@ -50,6 +54,54 @@ func TestRevocationCountsAtTheNextVerification(t *testing.T) {
 				t.Errorf("%s is revoked: %s: got %v, want %v", test.what, what, err, test.want)
 			}
 		}
+	}
+}
+
+// What was verified once can be read again by a host that knows its signer no longer.
+func TestVerifiedCredentialIsReadWithoutItsSigner(t *testing.T) {
+	c := newCluster(t, "prod", seedRoot)
+	issued := mustNode(t, c.issuer)
+	stranger := newCluster(t, "prod", seedRoot).trust
+	if _, err := stranger.VerifyCredential(issued.Credential, testNow); !errors.Is(err, ErrUnknownSigner) {
+		t.Fatalf("verified: got %v, want ErrUnknownSigner", err)
+	}
+	got, err := stranger.ReadVerified(issued.Credential)
+	if err != nil || got.Name != "web-1" || !got.SigningKey.Equal(publicOf(testKey(seedNode))) {
+		t.Fatalf("read: got %+v, %v", got, err)
+	}
+	if end := stranger.SignerEnd(got); !end.IsZero() {
+		t.Errorf("the end of an unknown signer is %s", end)
+	}
+	if _, err := stranger.AddIssuer(c.issuerDER, testNow); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := stranger.SignerEnd(got), mustParse(t, c.issuerDER).NotAfter; !got.Equal(want) {
+		t.Errorf("the signer's end: got %s, want %s", got, want)
+	}
+	for what, raw := range map[string][]byte{
+		"of another cluster": mustNode(t, newCluster(t, "test", seedOther).root).Credential,
+		"cut off":            issued.Credential[:len(issued.Credential)-1],
+		"too long":           append(bytes.Clone(issued.Credential), make([]byte, MaxCredential)...),
+	} {
+		if _, err := stranger.ReadVerified(raw); err == nil {
+			t.Errorf("%s: it is read", what)
+		}
+	}
+}
+
+// What a node signed before it was revoked can still be read.
+func TestFormerCredentialIsReadThoughRevoked(t *testing.T) {
+	c := newCluster(t, "prod", seedRoot)
+	issued := mustNode(t, c.root)
+	c.trust.SetRevoked(func(Kind, Name, ed25519.PublicKey, time.Time) bool { return true })
+	if _, err := c.trust.VerifyFormer(issued.Credential, testNow); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.trust.VerifyFormer(issued.Credential, testNow.Add(2*NodeLife)); !errors.Is(err, ErrExpired) {
+		t.Errorf("after its end: got %v, want ErrExpired", err)
+	}
+	if _, err := c.trust.VerifyCredential(issued.Credential, testNow); !errors.Is(err, ErrRevoked) {
+		t.Errorf("now: got %v, want ErrRevoked", err)
 	}
 }
 

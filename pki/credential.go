@@ -98,6 +98,19 @@ func (c *Credential) Matches(id Identity) error {
 // ErrUnknownSigner, cose.ErrSignature, ErrForeign, ErrExpired, ErrNotYetValid or
 // ErrRevoked.
 func (t *Trust) VerifyCredential(raw []byte, now time.Time) (*Credential, error) {
+	c, err := t.VerifyFormer(raw, now)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.Recheck(c, now); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// VerifyFormer is VerifyCredential for what its holder said in the past: it does
+// not ask whether the identity was revoked since.
+func (t *Trust) VerifyFormer(raw []byte, then time.Time) (*Credential, error) {
 	if len(raw) > MaxCredential {
 		return nil, fmt.Errorf("credential %w: %d bytes, the limit is %d", ErrProfile, len(raw), MaxCredential)
 	}
@@ -107,13 +120,39 @@ func (t *Trust) VerifyCredential(raw []byte, now time.Time) (*Credential, error)
 	}
 	// A credential may name an end behind its signer's. It ends with the signer
 	// all the same, because the signer must be valid now.
-	key, err := t.signer(message.KeyID, now)
+	key, err := t.signer(message.KeyID, then)
 	if err != nil {
 		return nil, fmt.Errorf("credential: %w", err)
 	}
 	if err := message.Verify(key, cose.Context(credentialLabel, t.cluster)); err != nil {
 		return nil, fmt.Errorf("credential: %w", err)
 	}
+	c, err := t.read(message)
+	if err != nil {
+		return nil, err
+	}
+	if err := CheckTime(c.NotBefore, c.NotAfter, then); err != nil {
+		return nil, fmt.Errorf("credential of %s %q %w", c.Kind, c.Name, err)
+	}
+	return c, nil
+}
+
+// ReadVerified reads a credential that this host has verified and kept: its signer
+// may be one that is unknown, or has ended, by now. What comes from anybody else is
+// for VerifyCredential. Errors wrap ErrProfile or ErrForeign.
+func (t *Trust) ReadVerified(raw []byte) (*Credential, error) {
+	if len(raw) > MaxCredential {
+		return nil, fmt.Errorf("credential %w: %d bytes, the limit is %d", ErrProfile, len(raw), MaxCredential)
+	}
+	message, err := cose.Parse(raw)
+	if err != nil {
+		return nil, fmt.Errorf("credential %w: %w", ErrProfile, err)
+	}
+	return t.read(message)
+}
+
+// read reads the claims of a message whose signature is no question any more.
+func (t *Trust) read(message cose.Message) (*Credential, error) {
 	c, err := parseClaims(message.Payload)
 	if err != nil {
 		return nil, fmt.Errorf("credential %w: %w", ErrProfile, err)
@@ -122,9 +161,6 @@ func (t *Trust) VerifyCredential(raw []byte, now time.Time) (*Credential, error)
 		return nil, fmt.Errorf("credential of %s %q is %w: it is of cluster %q", c.Kind, c.Name, ErrForeign, c.Cluster)
 	}
 	c.signer = message.KeyID
-	if err := t.Recheck(c, now); err != nil {
-		return nil, err
-	}
 	return c, nil
 }
 
@@ -152,7 +188,7 @@ func (t *Trust) Recheck(c *Credential, now time.Time) error {
 		_, err = t.signer(c.signer, now)
 	}
 	if err == nil {
-		err = t.checkRevoked(c.Name, c.SigningKey, c.NotBefore)
+		err = t.CheckRevoked(c.Kind, c.Name, c.SigningKey, c.NotBefore)
 	}
 	if err != nil {
 		return fmt.Errorf("credential of %s %q %w", c.Kind, c.Name, err)

@@ -43,9 +43,9 @@ type roots struct {
 	pool  *x509.CertPool
 }
 
-// Revoked says whether an identity was taken back: the one of this name and key
-// that was issued then. It is asked at every verification and must be quick.
-type Revoked func(name Name, key ed25519.PublicKey, issued time.Time) bool
+// Revoked says whether an identity was taken back: the one of this kind, name and
+// key that was issued then. It is asked at every verification and must be quick.
+type Revoked func(kind Kind, name Name, key ed25519.PublicKey, issued time.Time) bool
 
 // ParseBundle reads bundle.pem: the root's certificate, or two while a root is
 // being replaced. The first one's key gives the cluster id.
@@ -106,13 +106,14 @@ func (t *Trust) SetRevoked(revoked Revoked) {
 	t.revoked = revoked
 }
 
-// checkRevoked asks about an identity by the begin of its life, which lies
-// Backdate before it was issued.
-func (t *Trust) checkRevoked(name Name, key ed25519.PublicKey, notBefore time.Time) error {
+// CheckRevoked asks about an identity, or about what was signed for one, by the
+// begin of its life, which lies Backdate before it was issued. The error is
+// ErrRevoked.
+func (t *Trust) CheckRevoked(kind Kind, name Name, key ed25519.PublicKey, notBefore time.Time) error {
 	t.mu.RLock()
 	revoked := t.revoked
 	t.mu.RUnlock()
-	if revoked != nil && revoked(name, key, notBefore.Add(Backdate)) {
+	if revoked != nil && revoked(kind, name, key, notBefore.Add(Backdate)) {
 		return ErrRevoked
 	}
 	return nil
@@ -248,4 +249,19 @@ func (t *Trust) signer(id cose.KeyID, now time.Time) (ed25519.PublicKey, error) 
 		}
 	}
 	return nil, ErrUnknownSigner
+}
+
+// SignerEnd returns when the certificate ends of whoever signed a credential; the
+// zero time if nobody of that key is known.
+func (t *Trust) SignerEnd(c *Credential) time.Time {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for _, list := range [][]*x509.Certificate{t.roots.certs, t.issuers} {
+		for _, cert := range list {
+			if bytes.Equal(cert.SubjectKeyId, c.signer[:]) {
+				return cert.NotAfter
+			}
+		}
+	}
+	return time.Time{}
 }

@@ -132,7 +132,8 @@ func SignEvent(key crypto.Signer, rawToken []byte, req EventRequest, now time.Ti
 //
 // Errors: ErrMalformed, ErrUnknownSigner and ErrSignature say that raw is not
 // what an honest client sends; ErrNotYetValid and ErrExpired that it is too early
-// or too late; ErrGrant, a *GrantError, that the client may not.
+// or too late; pki.ErrRevoked that its client was taken back; ErrGrant, a
+// *GrantError, that the client may not.
 func (v *Verifier) VerifyEvent(raw []byte, now time.Time) (*Event, error) {
 	m, body, err := parseEvent(raw)
 	if err != nil {
@@ -147,7 +148,7 @@ func (v *Verifier) VerifyEvent(raw []byte, now time.Time) (*Event, error) {
 	if err := m.Verify(token.Key, v.eventContext); err != nil {
 		return nil, fmt.Errorf("event: not signed by the key of the token's client %q: %w", token.Subject, err)
 	}
-	if err := token.checkTimes(now); err != nil {
+	if err := v.checkToken(token, now); err != nil {
 		return nil, fmt.Errorf("event: %w", err)
 	}
 	event := &Event{

@@ -3,6 +3,7 @@ package rpcauth
 import (
 	"bytes"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -360,4 +361,36 @@ func FuzzTokenTextHasOneForm(f *testing.F) {
 			t.Errorf("accepted %q, which is %q", text, again)
 		}
 	})
+}
+
+// Threat K15: a client that is revoked cannot use the token it has, nor fire with it,
+// also with a new certificate. One minted later is good.
+func TestTokenOfARevokedClientIsRefused(t *testing.T) {
+	c := newCluster(t, "prod")
+	v := NewVerifier(c.trust)
+	token := c.token(t, "ops", "event:deploy")
+	event := c.event(t, "ops", token, "deploy")
+	if _, err := v.VerifyEvent(event, start); err != nil {
+		t.Fatal(err)
+	}
+	c.trust.SetRevoked(func(kind pki.Kind, name pki.Name, key ed25519.PublicKey, issued time.Time) bool {
+		return kind == pki.KindClient && name == "ops" && key.Equal(public(testKey("ops"))) && issued.Before(start.Add(time.Minute))
+	})
+	if _, err := v.VerifyToken(token, start); !errors.Is(err, pki.ErrRevoked) {
+		t.Errorf("its token: got %v, want ErrRevoked", err)
+	}
+	if _, err := v.VerifyEvent(event, start); !errors.Is(err, pki.ErrRevoked) {
+		t.Errorf("an event that was verified before: got %v, want ErrRevoked", err)
+	}
+	later := start.Add(time.Minute)
+	_, raw, err := Mint(c.root, TokenRequest{Subject: "ops", Key: public(testKey("ops")), Grants: []Grant{"monitor"}}, later)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := v.VerifyToken(raw, later); err != nil {
+		t.Errorf("a token minted afterwards: %v", err)
+	}
+	if _, err := v.VerifyToken(c.token(t, "memo", "monitor"), start); err != nil {
+		t.Errorf("another client's: %v", err)
+	}
 }

@@ -67,16 +67,28 @@ func (v *Verifier) Cluster() pki.ClusterID { return v.trust.Cluster() }
 
 // VerifyToken returns the token in raw if it is signed by this cluster's root or
 // an issuer and good at now. Errors: ErrMalformed, ErrUnknownSigner,
-// ErrSignature, ErrNotYetValid, ErrExpired.
+// ErrSignature, ErrNotYetValid, ErrExpired, pki.ErrRevoked.
 func (v *Verifier) VerifyToken(raw []byte, now time.Time) (*Token, error) {
 	known, err := v.verifyTokenSignature(raw, now)
 	if err != nil {
 		return nil, err
 	}
-	if err := known.token.checkTimes(now); err != nil {
+	if err := v.checkToken(known.token, now); err != nil {
 		return nil, err
 	}
 	return known.token, nil
+}
+
+// checkToken asks what changes while a token stays the same: the time, and whether
+// its client was revoked. A client that was issued anew needs another token too.
+func (v *Verifier) checkToken(t *Token, now time.Time) error {
+	if err := t.checkTimes(now); err != nil {
+		return err
+	}
+	if err := v.trust.CheckRevoked(pki.KindClient, t.Subject, t.Key, t.NotBefore); err != nil {
+		return fmt.Errorf("token of %q: %w", t.Subject, err)
+	}
+	return nil
 }
 
 // verifyTokenSignature checks who signed a token, not when.

@@ -151,3 +151,55 @@ func TestNodeThatStartsWithAWrongClockIsBackWhenItIsRight(t *testing.T) {
 		})
 	}
 }
+
+// Of two clocks nobody can say which is right: no keeper begins an epoch by itself, both
+// ends say so, and an operator still can.
+func TestNoKeeperActsByItselfWhileTwoClocksDiffer(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b := c.host("a"), c.host("b", pki.RoleKeeper)
+		var logs []*logBuffer
+		a.rotating(3 * time.Hour)
+		b.rotating(3 * time.Hour)
+		_, log := a.wrong()
+		logs = append(logs, log)
+		ahead, log := b.wrong()
+		logs = append(logs, log)
+		time.Sleep(3*time.Hour - 5*time.Minute)
+		a.start()
+		b.start().join(a)
+		c.settle()
+		ahead.Store(int64(-time.Hour))
+		time.Sleep(10 * time.Minute)
+		if got := a.epochs() + " " + b.epochs(); got != "1* 1*" {
+			t.Errorf("five minutes after epoch 1 had its time a and b hold %s, want 1* 1*", got)
+		}
+		for i, log := range logs {
+			if got := lines(log, "clocks differ"); len(got) != 1 {
+				t.Errorf("node %d says %q, want once that clocks differ", i, got)
+			}
+		}
+		if got := a.node.Info()["clock"]["right"]; got != "unknown" {
+			t.Errorf("info says that the clock is right: %s, want unknown", got)
+		}
+		if _, err := a.node.Rotate(t.Context(), func(Progress) {}); err != nil {
+			t.Errorf("an operator rotates: %v", err)
+		}
+	})
+}
+
+// What /metrics shows of a rotation, and of a member that is gone.
+func TestFiguresFollowTheCluster(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, _, d := c.three()
+		time.Sleep(time.Minute)
+		if f := a.node.Figures(); f.Members[StatusAlive] != 3 || f.Epoch != 1 || f.Rotations != 0 || f.Keepers != 1 || f.Behind != 0 || f.Sealed == 0 {
+			t.Errorf("of three nodes: %+v", f)
+		}
+		d.crash()
+		time.Sleep(time.Minute)
+		c.rotate(a)
+		if f := a.node.Figures(); f.Members[StatusAlive] != 2 || f.Members[StatusFailed] != 1 || f.Epoch != 2 || f.Rotations != 1 || f.Behind != 0 {
+			t.Errorf("when one is gone and an epoch was replaced: %+v", f)
+		}
+	})
+}

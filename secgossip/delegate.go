@@ -16,6 +16,8 @@ import (
 
 	"github.com/hashicorp/go-multierror"
 	"github.com/hashicorp/memberlist"
+
+	"github.com/secgossip/secgossip/pki"
 )
 
 // This file is what memberlist asks of us, other than member events.
@@ -46,6 +48,10 @@ var errMember = errors.New("not acceptable")
 func (n *Node) NotifyAlive(m *memberlist.Node) error {
 	if err := n.roster.CheckAlive(m.Name, m.Addr, m.Port); err != nil {
 		return err
+	}
+	// Of ourselves memberlist must hear in any case.
+	if p := n.roster.Get(pki.Name(m.Name)); p != nil && p.Name != n.config.Identity.Name && n.roster.Revoked(p) {
+		return fmt.Errorf("%w: %w", errMember, pki.ErrRevoked)
 	}
 	own := n.settings.BuildVsnArray()
 	if !bytes.Equal([]byte{m.PMin, m.PMax, m.PCur, m.DMin, m.DMax, m.DCur}, own) {

@@ -17,7 +17,7 @@ import (
 	"github.com/secgossip/secgossip/secgossip/internal/wire"
 )
 
-// gossip spreads one kind of signed item (events, epoch statements) to a few
+// gossip spreads one kind of signed item (events, epoch statements, revocations) to a few
 // random members at a time, each item a bounded number of times, newest first.
 // It has packets of its own: a flood of events takes no room from membership.
 type gossip struct {
@@ -80,7 +80,7 @@ func (n *Node) gossipLoop() {
 
 func (n *Node) gossipOnce() {
 	for _, peer := range n.randomPeers(n.settings.GossipNodes) {
-		for _, g := range []*gossip{n.epochGossip, n.eventGossip} {
+		for _, g := range []*gossip{n.revocationGossip, n.epochGossip, n.eventGossip} {
 			if payload := g.next(); payload != nil {
 				n.transport.Send(peer, g.kind, payload)
 			}
@@ -216,5 +216,5 @@ type counts struct {
 	eventsUnkept   atomic.Uint64 // authentic, and the journal took no more
 	noticesDropped atomic.Uint64 // the observer did not keep up
 	rotations      atomic.Uint64 // times that another epoch came into use
-	statementsBad  atomic.Uint64 // packets of epoch statements that do not pair up
+	statementsBad  atomic.Uint64 // packets of epoch statements or revocations that do not pair up
 }

@@ -10,7 +10,7 @@ import (
 // Info returns the node's own figures in sections, in the manner of Serf. It
 // holds no name but our own, no payload and no key.
 func (n *Node) Info() map[string]map[string]string {
-	var live, failed, left int
+	var live, failed, left, evicted int
 	for _, m := range n.Members() {
 		switch m.Status {
 		case StatusAlive:
@@ -19,14 +19,18 @@ func (n *Node) Info() map[string]map[string]string {
 			failed++
 		case StatusLeft:
 			left++
+		case StatusEvicted:
+			evicted++
 		}
 	}
 	highest, primary := n.EpochState()
 	clock := n.clockNow()
 	gossip := map[string]string{
-		"members":      strconv.Itoa(live + failed + left),
+		"members":      strconv.Itoa(live + failed + left + evicted),
 		"failed":       strconv.Itoa(failed),
 		"left":         strconv.Itoa(left),
+		"evicted":      strconv.Itoa(evicted),
+		"revocations":  strconv.Itoa(len(n.revocations.list())),
 		"health_score": strconv.Itoa(n.list.GetHealthScore()),
 		"event_queue":  strconv.Itoa(n.eventGossip.queue.NumQueued()),
 		"encrypted":    "true",

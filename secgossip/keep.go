@@ -58,6 +58,7 @@ func (n *Node) keepLoop() {
 			if !n.clockNow().isSure() {
 				continue // clockLoop says so
 			}
+			n.adopt(now)
 			if reason := n.due(now); reason != "" {
 				n.rotateAlone(reason)
 			} else if now.Sub(asked) >= finishEvery {
@@ -99,6 +100,8 @@ func (n *Node) due(now time.Time) string {
 		return "age"
 	case dueByVolume(n.sealed(primary.Number, age), age, n.config.volumeMark):
 		return "volume"
+	case n.uncovered(now):
+		return revoked
 	case begun && install.Reason != byHand && (now.Sub(install.Issued) >= unfinished || n.abandoned(install)):
 		return "resumed" // whoever began it is not at it any more
 	}
@@ -113,6 +116,17 @@ func (n *Node) abandoned(install *statement) bool {
 		return false
 	}
 	return install.Keeper == string(n.config.Identity.Name) || !slices.Contains(n.liveKeepers(), install.Keeper)
+}
+
+// uncovered reports whether somebody may have the epoch in use who is revoked by now,
+// and nobody is about to replace it. Whoever revoked has keepEvery for that.
+func (n *Node) uncovered(now time.Time) bool {
+	f := n.revocations.inForce.Load()
+	if n.ledger.revoked(n.ledger.State().Primary) == f.sum || now.Sub(f.since) < keepEvery {
+		return false
+	}
+	begun, ok := n.ledger.begun(now)
+	return !ok || begun.Revoked != f.sum || now.Sub(begun.Issued) >= unfinished
 }
 
 // overdue reports whether the epoch in use is so old. None is never.

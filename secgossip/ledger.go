@@ -36,6 +36,8 @@ type ledger struct {
 	// news is called without the lock with statements learned just now, in
 	// the form they are passed on.
 	news func(items [][]byte)
+	// known says whether the revocations are held that an epoch names; nil: yes.
+	known func([]wire.Named) bool
 
 	mu      sync.Mutex
 	file    *keyring.File
@@ -378,11 +380,18 @@ func (l *ledger) keepLocked(k *keyring.Keyring, number uint64, pair [][]byte) er
 	return k.SetStatement(number, body)
 }
 
-// Secret returns the secret of an epoch for a verified member.
+// errUnknownRevocations says that an epoch names revocations that are not held here.
+var errUnknownRevocations = errors.New("epoch names revocations that are not known here")
+
+// Secret returns the secret of an epoch for a verified member. Whoever does not know
+// the revocations that the epoch names might hand it to one of those.
 func (l *ledger) Secret(of wire.SecretRequest) ([]byte, error) {
 	epoch, ok := l.file.Keyring().Get(of.Number)
 	if !ok || epoch.Secret.Commitment() != of.Commitment {
 		return nil, keyring.ErrUnknownEpoch
+	}
+	if install, ok := l.installStatement(of.Number); ok && l.known != nil && !l.known(install.Named) {
+		return nil, errUnknownRevocations
 	}
 	var out bytes.Buffer
 	out.Grow(keyring.SecretSize)
@@ -536,14 +545,26 @@ func (l *ledger) installDigest(number uint64) [32]byte {
 // previousDigest is what the statement that installed an epoch says of the one
 // before it.
 func (l *ledger) previousDigest(number uint64) [32]byte {
+	install, _ := l.installStatement(number)
+	return install.Previous
+}
+
+// revoked is what the statement that installed an epoch says of all revocations.
+func (l *ledger) revoked(number uint64) [wire.RevokedSize]byte {
+	install, _ := l.installStatement(number)
+	return install.Revoked
+}
+
+// installStatement is what installed an epoch held. It was verified when it came.
+func (l *ledger) installStatement(number uint64) (wire.Statement, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if pairs := l.pairsLocked(number); len(pairs) > 0 {
 		if signed, err := wire.ParseStatement(pairs[0]); err == nil {
-			return signed.Previous
+			return signed.Statement, true
 		}
 	}
-	return [32]byte{}
+	return wire.Statement{}, false
 }
 
 var _ transport.Ledger = (*ledger)(nil)

@@ -21,6 +21,9 @@ const (
 	StatusAlive  Status = "alive"
 	StatusLeft   Status = "left"
 	StatusFailed Status = "failed"
+
+	// StatusEvicted is not Serf's: a keeper took the member's identity back.
+	StatusEvicted Status = "evicted"
 )
 
 // Path is how packets get from this node to a member. It is empty for this node
@@ -51,10 +54,12 @@ type membership struct {
 	mu     sync.Mutex
 	status map[string]Status
 	tags   map[string]map[string]string
+
+	evicted map[string]bool // whom it was said of that they are gone
 }
 
 func newMembership() *membership {
-	return &membership{status: make(map[string]Status), tags: make(map[string]map[string]string)}
+	return &membership{status: make(map[string]Status), tags: make(map[string]map[string]string), evicted: make(map[string]bool)}
 }
 
 func (m *membership) set(name string, status Status, tags map[string]string) {
@@ -70,6 +75,30 @@ func (m *membership) get(name string) (Status, map[string]string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.status[name], m.tags[name]
+}
+
+// evict notes that a member is void. It reports whether that is news.
+func (m *membership) evict(name string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	news := !m.evicted[name]
+	m.evicted[name] = true
+	return news
+}
+
+// restore notes that a member has another identity. It reports whether it was void.
+func (m *membership) restore(name string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	was := m.evicted[name]
+	delete(m.evicted, name)
+	return was
+}
+
+func (m *membership) isEvicted(name string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.evicted[name]
 }
 
 func (m *membership) names() []string {
@@ -101,6 +130,9 @@ func (n *Node) member(name string) (Member, bool) {
 	peer := n.roster.Get(pki.Name(name))
 	if status == "" || peer == nil {
 		return Member{}, false
+	}
+	if n.roster.Revoked(peer) {
+		status = StatusEvicted // whatever memberlist has found out yet
 	}
 	m := Member{
 		Name:   name,
@@ -136,7 +168,7 @@ func (n *Node) livePeers() []*guard.Peer {
 		if status != StatusAlive || name == string(n.config.Identity.Name) {
 			continue
 		}
-		if p := n.roster.Get(pki.Name(name)); p != nil {
+		if p := n.roster.Get(pki.Name(name)); p != nil && !n.roster.Revoked(p) {
 			peers = append(peers, p)
 		}
 	}
@@ -155,6 +187,10 @@ func (n *Node) NotifyUpdate(m *memberlist.Node) { n.noteMember("member-update", 
 // NotifyLeave implements memberlist.EventDelegate. memberlist does not say why;
 // a member that left said so itself, in its last signed record.
 func (n *Node) NotifyLeave(m *memberlist.Node) {
+	if n.members.isEvicted(m.Name) {
+		n.members.set(m.Name, StatusFailed, nil) // everybody was told when it was revoked
+		return
+	}
 	if p := n.roster.Get(pki.Name(m.Name)); p != nil && p.Record.Leaving {
 		n.noteMember("member-leave", StatusLeft, m)
 		return
@@ -168,7 +204,11 @@ func (n *Node) noteMember(kind string, status Status, m *memberlist.Node) {
 		tags = map[string]string{} // NotifyAlive let nothing else pass
 	}
 	n.members.set(m.Name, status, tags)
-	name := m.Name
+	n.tell(kind, status, m.Name)
+}
+
+// tell queues a member event for the observer.
+func (n *Node) tell(kind string, status Status, name string) {
 	n.notify(func(o Observer) {
 		if member, ok := n.member(name); ok {
 			member.Status = status

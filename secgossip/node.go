@@ -43,34 +43,38 @@ type Node struct {
 	settings *memberlist.Config
 	logger   *slog.Logger
 
-	roster    *guard.Roster
-	self      *selfRecord
-	ledger    *ledger
-	members   *membership
-	journal   *Journal
-	transport *transport.Transport
-	list      *memberlist.Memberlist
+	roster      *guard.Roster
+	self        *selfRecord
+	ledger      *ledger
+	revocations *revocations
+	members     *membership
+	journal     *Journal
+	transport   *transport.Transport
+	list        *memberlist.Memberlist
 
-	eventGossip *gossip
-	epochGossip *gossip
-	incoming    chan []byte         // events to verify
-	notices     chan func(Observer) // for the observer, in order
-	statements  chan told           // epoch statements to learn from
-	kick        chan struct{}
-	moved       chan struct{} // we hold other epochs than before
-	reported    chan struct{} // a member said how far it is
-	overtake    chan uint64   // a record of ours with this sequence is about
-	saving      sync.Mutex    // held while the file of known nodes changes
-	saved       [32]byte      // digest of the records on disk; guarded by saving
-	publishing  sync.Mutex    // held while a record of ours is signed and admitted
-	leaving     atomic.Bool
-	tags        atomic.Pointer[map[string]string] // nil: those of the config
-	rotating    sync.Mutex
-	lastUnkept  time.Time // of eventLoop alone
-	started     time.Time
-	following   sync.Mutex
-	followed    uint64 // the epoch in use that was last followed; guarded by following
-	counts      counts
+	eventGossip      *gossip
+	epochGossip      *gossip
+	revocationGossip *gossip
+	incoming         chan []byte         // events to verify
+	notices          chan func(Observer) // for the observer, in order
+	statements       chan told           // epoch statements to learn from
+	revocationsIn    chan [][]byte       // revocations to learn from
+	kick             chan struct{}
+	moved            chan struct{} // we hold other epochs than before
+	reported         chan struct{} // a member said how far it is
+	overtake         chan uint64   // a record of ours with this sequence is about
+	saving           sync.Mutex    // held while the file of known nodes changes
+	saved            [32]byte      // digest of the records on disk; guarded by saving
+	publishing       sync.Mutex    // held while a record of ours is signed and admitted
+	leaving          atomic.Bool
+	tags             atomic.Pointer[map[string]string] // nil: those of the config
+	rotating         sync.Mutex
+	revoking         sync.Mutex // held while a revocation is signed and taken in
+	lastUnkept       time.Time  // of eventLoop alone
+	started          time.Time
+	following        sync.Mutex
+	followed         uint64 // the epoch in use that was last followed; guarded by following
+	counts           counts
 
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -121,10 +125,12 @@ func New(config Config) (*Node, error) {
 		incoming:   make(chan []byte, incomingQueue),
 		notices:    make(chan func(Observer), noticeQueue),
 		statements: make(chan told, statementQueue),
-		kick:       make(chan struct{}, 1),
-		moved:      make(chan struct{}, 1),
-		reported:   make(chan struct{}, 1),
-		overtake:   make(chan uint64, 1),
+
+		revocationsIn: make(chan [][]byte, statementQueue),
+		kick:          make(chan struct{}, 1),
+		moved:         make(chan struct{}, 1),
+		reported:      make(chan struct{}, 1),
+		overtake:      make(chan uint64, 1),
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	if err := n.start(); err != nil {
@@ -137,7 +143,11 @@ func New(config Config) (*Node, error) {
 func (n *Node) start() error {
 	n.eventGossip = newGossip(wire.PacketEvents, wire.BatchEvents, retransmit*n.settings.RetransmitMult, n.liveCount)
 	n.epochGossip = newGossip(wire.PacketEpochs, wire.BatchEpochs, retransmit*n.settings.RetransmitMult, n.liveCount)
+	n.revocationGossip = newGossip(wire.PacketRevocations, wire.BatchRevocations, retransmit*n.settings.RetransmitMult, n.liveCount)
+	n.revocations = newRevocations(n.config.Trust, n.logger, n.clusterTime, n.revocationsChanged, n.passOnRevocations)
+	n.config.Trust.SetRevoked(n.revocations.Revoked)
 	n.ledger = newLedger(n.config.Trust, n.config.Keyring, n.logger, n.clusterTime, n.epochsChanged, n.passOn)
+	n.ledger.known = n.revocations.holds
 	n.roster = guard.NewRoster(n.config.Trust, n.rosterChanged)
 	n.self = &selfRecord{identity: n.config.Identity, cluster: n.config.Trust.Cluster(), credential: n.config.Identity.Credential}
 	rand.Read(n.self.boot[:])
@@ -153,6 +163,7 @@ func (n *Node) start() error {
 		Knock:       n.knock,
 		Record:      n.self.current,
 		Ledger:      n.ledger,
+		Revocations: n.revocations,
 		Batch:       n.receive,
 		Reported:    n.hearReport,
 		Strangers:   n.config.Strangers,
@@ -173,6 +184,9 @@ func (n *Node) start() error {
 	n.started = n.now()
 	if n.journal, err = OpenJournal(journalPath, n.now()); err != nil {
 		return err
+	}
+	if n.config.StateDir != "" {
+		n.revocations.load(filepath.Join(n.config.StateDir, revocationsFile), n.now())
 	}
 	if !n.self.move(n.advertised()) {
 		return errors.New("this host has no address of the family that is listened on; bind to one that it has, or advertise one")
@@ -203,6 +217,7 @@ func (n *Node) start() error {
 	n.running.Go(n.overtakeLoop)
 	n.running.Go(n.statementLoop)
 	n.running.Go(n.reportLoop)
+	n.running.Go(n.revocationLoop)
 	if n.list, err = memberlist.Create(n.settings); err != nil {
 		return err
 	}
@@ -320,6 +335,8 @@ func (n *Node) receive(from *guard.Peer, kind wire.PacketType, items [][]byte) {
 		n.receiveEvents(items)
 	case wire.PacketEpochs:
 		n.receiveStatements(from, items)
+	case wire.PacketRevocations:
+		n.receiveRevocations(items)
 	}
 }
 
@@ -327,6 +344,7 @@ func (n *Node) receive(from *guard.Peer, kind wire.PacketType, items [][]byte) {
 func (n *Node) rosterChanged(_, now *guard.Peer) {
 	if now.Name != n.config.Identity.Name {
 		n.transport.PeerChanged(now)
+		n.restored(now)
 		return
 	}
 	// Somebody holds a later record of ours than the one we signed: an earlier

@@ -83,7 +83,7 @@ func (n *Node) saveRecords() {
 		return
 	}
 	var records [][]byte
-	for _, p := range n.roster.All() {
+	for _, p := range n.roster.Valid() {
 		if p.Name != n.config.Identity.Name {
 			records = append(records, p.Raw)
 		}
@@ -192,11 +192,11 @@ func (n *Node) try(p *guard.Peer, tries <-chan struct{}, reached chan<- struct{}
 	})
 }
 
-// absent returns the nodes that are known, did not leave and are not alive, in
-// random order.
+// absent returns the nodes that are known and valid, did not leave and are not alive,
+// in random order.
 func (n *Node) absent() []*guard.Peer {
 	var absent []*guard.Peer
-	for _, p := range n.roster.All() {
+	for _, p := range n.roster.Valid() {
 		status, _ := n.members.get(string(p.Name))
 		if p.Name != n.config.Identity.Name && !p.Record.Leaving && status != StatusAlive {
 			absent = append(absent, p)

@@ -125,7 +125,7 @@ func (n *Node) retirement(old keyring.Epoch) wire.Statement {
 func (n *Node) without(reached map[pki.Name]bool) []string {
 	var names []string
 	for _, m := range n.Members() {
-		if m.Status != StatusLeft && !reached[pki.Name(m.Name)] && m.Name != string(n.config.Identity.Name) {
+		if m.Status != StatusLeft && m.Status != StatusEvicted && !reached[pki.Name(m.Name)] && m.Name != string(n.config.Identity.Name) {
 			names = append(names, m.Name)
 		}
 	}
@@ -136,7 +136,9 @@ func (n *Node) without(reached map[pki.Name]bool) []string {
 // earlier rotation left unused. It returns what is to be said about it from then
 // on, and the statement that installs it.
 func (n *Node) beginEpoch(reason string) (wire.Statement, *statement, error) {
-	if install, ok := n.ledger.begun(n.clusterTime()); ok {
+	sum, named := n.revocations.naming(n.clusterTime())
+	// One that was begun before the last revocation may be with whom that is about.
+	if install, ok := n.ledger.begun(n.clusterTime()); ok && install.Revoked == sum {
 		return install.Statement, install, nil
 	}
 	highest := n.ledger.State().Highest
@@ -149,6 +151,8 @@ func (n *Node) beginEpoch(reason string) (wire.Statement, *statement, error) {
 		Previous:   n.ledger.installDigest(highest),
 		Commitment: secret.Commitment(),
 		Reason:     reason,
+		Revoked:    sum,
+		Named:      named,
 	}
 	install, err := n.sign(said, wire.ActionInstall)
 	if err == nil {
@@ -164,6 +168,9 @@ func (n *Node) beginEpoch(reason string) (wire.Statement, *statement, error) {
 // sign makes a statement of ours.
 func (n *Node) sign(s wire.Statement, action wire.Action) (*statement, error) {
 	s.Action, s.Keeper, s.Issued = action, string(n.config.Identity.Name), n.clusterTime()
+	if action != wire.ActionInstall {
+		s.Revoked, s.Named = [wire.RevokedSize]byte{}, nil
+	}
 	raw, err := wire.SignStatement(n.config.Identity.Signing, n.config.Trust.Cluster(), s)
 	if err != nil {
 		return nil, err
@@ -202,7 +209,7 @@ func removed(number uint64) func(transport.State) bool {
 func (n *Node) carry(ctx context.Context, s *statement, step Step, report func(Progress), done func(transport.State) bool) (reached map[pki.Name]bool, behind bool) {
 	ctx, cancel := context.WithTimeout(ctx, rotateDeadline)
 	defer cancel()
-	n.tell(s)
+	n.say(s)
 	report(Progress{Node: string(n.config.Identity.Name), Step: step})
 	reached = make(map[pki.Name]bool)
 	reach := func(name pki.Name) {
@@ -241,9 +248,9 @@ func (n *Node) carry(ctx context.Context, s *statement, step Step, report func(P
 	}
 }
 
-// tell spreads a statement of ours: to many members ourselves, and from there on by
+// say spreads a statement of ours: to many members ourselves, and from there on by
 // gossip.
-func (n *Node) tell(s *statement) {
+func (n *Node) say(s *statement) {
 	payload := n.epochGossip.spread(s.raw, s.credential)
 	n.hurry()
 	for _, p := range n.randomPeers(maxTold) {
@@ -334,7 +341,7 @@ func (n *Node) needEpoch() error {
 
 func (n *Node) isKeeper() bool {
 	p := n.roster.Get(n.config.Identity.Name)
-	return p != nil && p.Credential.HasRole(pki.RoleKeeper)
+	return p != nil && p.Credential.HasRole(pki.RoleKeeper) && !n.roster.Revoked(p)
 }
 
 // keepers names the live keepers, for an operator.

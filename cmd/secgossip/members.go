@@ -63,7 +63,7 @@ func newMembersCmd(e *env) *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&filter.name, "name", "", "only members whose name matches this expression")
-	flags.StringVar(&filter.status, "status", "", "only members whose status matches: alive, left, failed")
+	flags.StringVar(&filter.status, "status", "", "only members whose status matches: alive, left, failed, evicted")
 	flags.StringArrayVar(&filter.tags, "tag", nil, "`NAME=EXPRESSION`: only members whose tag matches; repeat for more")
 	flags.BoolVar(&detailed, "detailed", false, "show epoch, key and path as well")
 	return cmd

@@ -271,6 +271,7 @@ func (a *Agent) serve(verifier *rpcauth.Verifier, events *hub) error {
 		runner: a.runner,
 		hub:    events,
 		rpc:    a.rpc.Counters,
+		trust:  a.identity.Trust,
 		tags:   a.tagsNow,
 		reload: a.Reload,
 		leave:  func() { a.leaving.Do(func() { close(a.left) }) },

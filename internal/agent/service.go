@@ -15,6 +15,7 @@ import (
 	secgossipv1 "github.com/secgossip/secgossip/api/secgossip/v1"
 	"github.com/secgossip/secgossip/api/secgossip/v1/secgossipv1connect"
 	"github.com/secgossip/secgossip/handler"
+	"github.com/secgossip/secgossip/pki"
 	"github.com/secgossip/secgossip/rpcauth"
 	"github.com/secgossip/secgossip/secgossip"
 )
@@ -27,6 +28,7 @@ type service struct {
 	runner *handler.Runner
 	hub    *hub
 	rpc    func() map[string]uint64 // counters of the listener
+	trust  *pki.Trust
 	tags   func() map[string]string
 	reload func() (Reloaded, error)
 	leave  func() // starts leaving; the agent stops after
@@ -62,7 +64,7 @@ func (s *service) refusal(err error) error {
 	case errors.Is(err, secgossip.ErrNotKeeper), errors.Is(err, secgossip.ErrNoEpoch),
 		errors.Is(err, secgossip.ErrRotating), errors.Is(err, secgossip.ErrClock), errors.Is(err, secgossip.ErrStale):
 		code = connect.CodeFailedPrecondition
-	case errors.Is(err, secgossip.ErrStep):
+	case errors.Is(err, secgossip.ErrStep), errors.Is(err, secgossip.ErrRevoke), errors.Is(err, secgossip.ErrRevocations):
 		code = connect.CodeOutOfRange
 	case errors.Is(err, secgossip.ErrTooLarge), isRefusal(err):
 		code = connect.CodeInvalidArgument
@@ -76,6 +78,7 @@ func (s *service) refusal(err error) error {
 func isRefusal(err error) bool {
 	for _, target := range []error{
 		rpcauth.ErrMalformed, rpcauth.ErrSignature, rpcauth.ErrExpired, rpcauth.ErrNotYetValid, rpcauth.ErrUnknownSigner,
+		pki.ErrRevoked,
 	} {
 		if errors.Is(err, target) {
 			return true
@@ -141,7 +144,7 @@ func (s *service) ListKeys(context.Context, *secgossipv1.ListKeysRequest) (*secg
 		Keeper: s.node.ActingKeeper(), RotateEveryS: uint64(s.node.RotateEvery() / time.Second),
 	}
 	for _, m := range s.node.Members() {
-		if m.Status != secgossip.StatusLeft {
+		if m.Status != secgossip.StatusLeft && m.Status != secgossip.StatusEvicted {
 			out.Nodes = append(out.Nodes, &secgossipv1.NodeEpoch{Node: m.Name, Status: string(m.Status), Epoch: m.Epoch})
 		}
 	}
@@ -191,19 +194,43 @@ func (s *service) StreamEvents(ctx context.Context, req *secgossipv1.StreamEvent
 	if err := stream.Send(new(secgossipv1.StreamEventsResponse)); err != nil {
 		return err
 	}
+	recheck := time.NewTicker(streamRecheck)
+	defer recheck.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-s.ctx.Done():
 			return nil
+		case <-recheck.C:
+			if err := s.stillGood(ctx); err != nil {
+				return err
+			}
+			continue
 		case <-subscriber.wake:
+		}
+		if err := s.stillGood(ctx); err != nil {
+			return err
 		}
 		records, dropped := subscriber.take()
 		if err := stream.Send(&secgossipv1.StreamEventsResponse{Records: records, Dropped: dropped}); err != nil {
 			return err
 		}
 	}
+}
+
+// streamRecheck is how soon a stream ends that has nothing to say and whose client
+// was revoked.
+const streamRecheck = 5 * time.Second
+
+// stillGood asks again about the client of a stream: the gate saw it only when the
+// stream began.
+func (s *service) stillGood(ctx context.Context) error {
+	p, ok := rpcauth.PrincipalFrom(ctx)
+	if !ok || s.trust.CheckRevoked(pki.KindClient, p.Name, p.Key, p.Token.NotBefore) != nil {
+		return connect.NewError(connect.CodeUnauthenticated, "unauthenticated")
+	}
+	return nil
 }
 
 // parseFilters reads filters in the words of event handlers.

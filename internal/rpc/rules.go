@@ -19,5 +19,8 @@ func Rules() map[string]rpcauth.Rule {
 		secgossipv1connect.AgentServiceListRunsProcedure:     {AnyOf: []rpcauth.Verb{rpcauth.Monitor}},
 		secgossipv1connect.AgentServiceReloadProcedure:       {AnyOf: []rpcauth.Verb{rpcauth.Admin}, Mutates: true},
 		secgossipv1connect.AgentServiceListKeysProcedure:     {AnyOf: []rpcauth.Verb{rpcauth.KeysRead, rpcauth.KeysRotate}},
+		secgossipv1connect.AgentServiceRevokeProcedure:       {AnyOf: []rpcauth.Verb{rpcauth.NodeEvict}, Mutates: true},
+
+		secgossipv1connect.AgentServiceListRevocationsProcedure: {AnyOf: []rpcauth.Verb{rpcauth.MembersRead, rpcauth.NodeEvict}},
 	}
 }

@@ -1439,6 +1439,355 @@ func (x *NodeEpoch) GetEpoch() uint64 {
 	return 0
 }
 
+// RevokeRequest says whom to take back.
+type RevokeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One of evict, ban, unban.
+	Verb string `protobuf:"bytes,1,opt,name=verb,proto3" json:"verb,omitempty"`
+	// Whether a client is meant, and not a node.
+	Client bool `protobuf:"varint,2,opt,name=client,proto3" json:"client,omitempty"`
+	// The name of the node or client.
+	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	// Why, for whoever looks later: at most 64 bytes. Empty means "operator".
+	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeRequest) Reset() {
+	*x = RevokeRequest{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeRequest) ProtoMessage() {}
+
+func (x *RevokeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeRequest.ProtoReflect.Descriptor instead.
+func (*RevokeRequest) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *RevokeRequest) GetVerb() string {
+	if x != nil {
+		return x.Verb
+	}
+	return ""
+}
+
+func (x *RevokeRequest) GetClient() bool {
+	if x != nil {
+		return x.Client
+	}
+	return false
+}
+
+func (x *RevokeRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RevokeRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// RevokeResponse says what became of it.
+type RevokeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was signed: one for each key that is known under the name.
+	Revocations []*Revocation `protobuf:"bytes,1,rep,name=revocations,proto3" json:"revocations,omitempty"`
+	// The nodes that hold it and the new epoch, by name.
+	Confirmed []string `protobuf:"bytes,2,rep,name=confirmed,proto3" json:"confirmed,omitempty"`
+	// The members that do not use the new epoch, by name: live ones that did not
+	// answer, and failed ones. They learn of it when they next meet anybody.
+	Missing []string `protobuf:"bytes,3,rep,name=missing,proto3" json:"missing,omitempty"`
+	// The number of the new epoch.
+	Epoch uint64 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// The new epoch's fingerprint, 8 hexadecimal digits.
+	Fingerprint   string `protobuf:"bytes,5,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeResponse) Reset() {
+	*x = RevokeResponse{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeResponse) ProtoMessage() {}
+
+func (x *RevokeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeResponse.ProtoReflect.Descriptor instead.
+func (*RevokeResponse) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *RevokeResponse) GetRevocations() []*Revocation {
+	if x != nil {
+		return x.Revocations
+	}
+	return nil
+}
+
+func (x *RevokeResponse) GetConfirmed() []string {
+	if x != nil {
+		return x.Confirmed
+	}
+	return nil
+}
+
+func (x *RevokeResponse) GetMissing() []string {
+	if x != nil {
+		return x.Missing
+	}
+	return nil
+}
+
+func (x *RevokeResponse) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *RevokeResponse) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
+}
+
+// ListRevocationsRequest has no fields.
+type ListRevocationsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRevocationsRequest) Reset() {
+	*x = ListRevocationsRequest{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRevocationsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRevocationsRequest) ProtoMessage() {}
+
+func (x *ListRevocationsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRevocationsRequest.ProtoReflect.Descriptor instead.
+func (*ListRevocationsRequest) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{24}
+}
+
+// ListRevocationsResponse is the list of revocations.
+type ListRevocationsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the answering agent holds, the oldest first.
+	Revocations   []*Revocation `protobuf:"bytes,1,rep,name=revocations,proto3" json:"revocations,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRevocationsResponse) Reset() {
+	*x = ListRevocationsResponse{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRevocationsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRevocationsResponse) ProtoMessage() {}
+
+func (x *ListRevocationsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRevocationsResponse.ProtoReflect.Descriptor instead.
+func (*ListRevocationsResponse) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ListRevocationsResponse) GetRevocations() []*Revocation {
+	if x != nil {
+		return x.Revocations
+	}
+	return nil
+}
+
+// Revocation is what a keeper said about an identity.
+type Revocation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One of evict, ban, unban.
+	Verb string `protobuf:"bytes,1,opt,name=verb,proto3" json:"verb,omitempty"`
+	// Whether it is about a client, and not a node.
+	Client bool `protobuf:"varint,2,opt,name=client,proto3" json:"client,omitempty"`
+	// The name of the node or client.
+	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	// SHA-256 of its 32-byte Ed25519 public key, as 64 hexadecimal digits; empty when
+	// the name alone is meant.
+	PrincipalKey string `protobuf:"bytes,4,opt,name=principal_key,json=principalKey,proto3" json:"principal_key,omitempty"`
+	// Void is what was issued before; of a ban, the year 9999.
+	Before *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=before,proto3" json:"before,omitempty"`
+	// The name of the keeper that said it.
+	Keeper string `protobuf:"bytes,6,opt,name=keeper,proto3" json:"keeper,omitempty"`
+	// When it was said, by the keeper's clock.
+	Issued *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=issued,proto3" json:"issued,omitempty"`
+	// Why.
+	Reason        string `protobuf:"bytes,8,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Revocation) Reset() {
+	*x = Revocation{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Revocation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Revocation) ProtoMessage() {}
+
+func (x *Revocation) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Revocation.ProtoReflect.Descriptor instead.
+func (*Revocation) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Revocation) GetVerb() string {
+	if x != nil {
+		return x.Verb
+	}
+	return ""
+}
+
+func (x *Revocation) GetClient() bool {
+	if x != nil {
+		return x.Client
+	}
+	return false
+}
+
+func (x *Revocation) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Revocation) GetPrincipalKey() string {
+	if x != nil {
+		return x.PrincipalKey
+	}
+	return ""
+}
+
+func (x *Revocation) GetBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
+func (x *Revocation) GetKeeper() string {
+	if x != nil {
+		return x.Keeper
+	}
+	return ""
+}
+
+func (x *Revocation) GetIssued() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Issued
+	}
+	return nil
+}
+
+func (x *Revocation) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // Epoch is a numbered generation of the gossip key, without the key.
 type Epoch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1463,7 +1812,7 @@ type Epoch struct {
 
 func (x *Epoch) Reset() {
 	*x = Epoch{}
-	mi := &file_secgossip_v1_agent_proto_msgTypes[22]
+	mi := &file_secgossip_v1_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1475,7 +1824,7 @@ func (x *Epoch) String() string {
 func (*Epoch) ProtoMessage() {}
 
 func (x *Epoch) ProtoReflect() protoreflect.Message {
-	mi := &file_secgossip_v1_agent_proto_msgTypes[22]
+	mi := &file_secgossip_v1_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1488,7 +1837,7 @@ func (x *Epoch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Epoch.ProtoReflect.Descriptor instead.
 func (*Epoch) Descriptor() ([]byte, []int) {
-	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{22}
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Epoch) GetNumber() uint64 {
@@ -1549,7 +1898,7 @@ type ListHandlersRequest struct {
 
 func (x *ListHandlersRequest) Reset() {
 	*x = ListHandlersRequest{}
-	mi := &file_secgossip_v1_agent_proto_msgTypes[23]
+	mi := &file_secgossip_v1_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1561,7 +1910,7 @@ func (x *ListHandlersRequest) String() string {
 func (*ListHandlersRequest) ProtoMessage() {}
 
 func (x *ListHandlersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_secgossip_v1_agent_proto_msgTypes[23]
+	mi := &file_secgossip_v1_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1574,7 +1923,7 @@ func (x *ListHandlersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHandlersRequest.ProtoReflect.Descriptor instead.
 func (*ListHandlersRequest) Descriptor() ([]byte, []int) {
-	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{23}
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{28}
 }
 
 // ListHandlersResponse is the list of handlers.
@@ -1588,7 +1937,7 @@ type ListHandlersResponse struct {
 
 func (x *ListHandlersResponse) Reset() {
 	*x = ListHandlersResponse{}
-	mi := &file_secgossip_v1_agent_proto_msgTypes[24]
+	mi := &file_secgossip_v1_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1600,7 +1949,7 @@ func (x *ListHandlersResponse) String() string {
 func (*ListHandlersResponse) ProtoMessage() {}
 
 func (x *ListHandlersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_secgossip_v1_agent_proto_msgTypes[24]
+	mi := &file_secgossip_v1_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1613,7 +1962,7 @@ func (x *ListHandlersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHandlersResponse.ProtoReflect.Descriptor instead.
 func (*ListHandlersResponse) Descriptor() ([]byte, []int) {
-	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{24}
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListHandlersResponse) GetHandlers() []*Handler {
@@ -1658,7 +2007,7 @@ type Handler struct {
 
 func (x *Handler) Reset() {
 	*x = Handler{}
-	mi := &file_secgossip_v1_agent_proto_msgTypes[25]
+	mi := &file_secgossip_v1_agent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1670,7 +2019,7 @@ func (x *Handler) String() string {
 func (*Handler) ProtoMessage() {}
 
 func (x *Handler) ProtoReflect() protoreflect.Message {
-	mi := &file_secgossip_v1_agent_proto_msgTypes[25]
+	mi := &file_secgossip_v1_agent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1683,7 +2032,7 @@ func (x *Handler) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Handler.ProtoReflect.Descriptor instead.
 func (*Handler) Descriptor() ([]byte, []int) {
-	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{25}
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Handler) GetNumber() uint32 {
@@ -1792,7 +2141,7 @@ type Layer struct {
 
 func (x *Layer) Reset() {
 	*x = Layer{}
-	mi := &file_secgossip_v1_agent_proto_msgTypes[26]
+	mi := &file_secgossip_v1_agent_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1804,7 +2153,7 @@ func (x *Layer) String() string {
 func (*Layer) ProtoMessage() {}
 
 func (x *Layer) ProtoReflect() protoreflect.Message {
-	mi := &file_secgossip_v1_agent_proto_msgTypes[26]
+	mi := &file_secgossip_v1_agent_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1817,7 +2166,7 @@ func (x *Layer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Layer.ProtoReflect.Descriptor instead.
 func (*Layer) Descriptor() ([]byte, []int) {
-	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{26}
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Layer) GetName() string {
@@ -1856,7 +2205,7 @@ type ListRunsRequest struct {
 
 func (x *ListRunsRequest) Reset() {
 	*x = ListRunsRequest{}
-	mi := &file_secgossip_v1_agent_proto_msgTypes[27]
+	mi := &file_secgossip_v1_agent_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1868,7 +2217,7 @@ func (x *ListRunsRequest) String() string {
 func (*ListRunsRequest) ProtoMessage() {}
 
 func (x *ListRunsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_secgossip_v1_agent_proto_msgTypes[27]
+	mi := &file_secgossip_v1_agent_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1881,7 +2230,7 @@ func (x *ListRunsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRunsRequest.ProtoReflect.Descriptor instead.
 func (*ListRunsRequest) Descriptor() ([]byte, []int) {
-	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{27}
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListRunsRequest) GetEventId() string {
@@ -1916,7 +2265,7 @@ type ListRunsResponse struct {
 
 func (x *ListRunsResponse) Reset() {
 	*x = ListRunsResponse{}
-	mi := &file_secgossip_v1_agent_proto_msgTypes[28]
+	mi := &file_secgossip_v1_agent_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1928,7 +2277,7 @@ func (x *ListRunsResponse) String() string {
 func (*ListRunsResponse) ProtoMessage() {}
 
 func (x *ListRunsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_secgossip_v1_agent_proto_msgTypes[28]
+	mi := &file_secgossip_v1_agent_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1941,7 +2290,7 @@ func (x *ListRunsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRunsResponse.ProtoReflect.Descriptor instead.
 func (*ListRunsResponse) Descriptor() ([]byte, []int) {
-	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{28}
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListRunsResponse) GetRuns() []*Run {
@@ -1990,7 +2339,7 @@ type Run struct {
 
 func (x *Run) Reset() {
 	*x = Run{}
-	mi := &file_secgossip_v1_agent_proto_msgTypes[29]
+	mi := &file_secgossip_v1_agent_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2002,7 +2351,7 @@ func (x *Run) String() string {
 func (*Run) ProtoMessage() {}
 
 func (x *Run) ProtoReflect() protoreflect.Message {
-	mi := &file_secgossip_v1_agent_proto_msgTypes[29]
+	mi := &file_secgossip_v1_agent_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2015,7 +2364,7 @@ func (x *Run) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Run.ProtoReflect.Descriptor instead.
 func (*Run) Descriptor() ([]byte, []int) {
-	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{29}
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Run) GetBegin() *timestamppb.Timestamp {
@@ -2132,7 +2481,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_secgossip_v1_agent_proto_msgTypes[30]
+	mi := &file_secgossip_v1_agent_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2144,7 +2493,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_secgossip_v1_agent_proto_msgTypes[30]
+	mi := &file_secgossip_v1_agent_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2157,7 +2506,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{30}
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{35}
 }
 
 // ReloadResponse says what is other than before.
@@ -2179,7 +2528,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_secgossip_v1_agent_proto_msgTypes[31]
+	mi := &file_secgossip_v1_agent_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2191,7 +2540,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_secgossip_v1_agent_proto_msgTypes[31]
+	mi := &file_secgossip_v1_agent_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2204,7 +2553,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{31}
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ReloadResponse) GetAdded() []string {
@@ -2334,7 +2683,31 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"\tNodeEpoch\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\tR\x06status\x12\x14\n" +
-	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\"\xd8\x01\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\"g\n" +
+	"\rRevokeRequest\x12\x12\n" +
+	"\x04verb\x18\x01 \x01(\tR\x04verb\x12\x16\n" +
+	"\x06client\x18\x02 \x01(\bR\x06client\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xbc\x01\n" +
+	"\x0eRevokeResponse\x12:\n" +
+	"\vrevocations\x18\x01 \x03(\v2\x18.secgossip.v1.RevocationR\vrevocations\x12\x1c\n" +
+	"\tconfirmed\x18\x02 \x03(\tR\tconfirmed\x12\x18\n" +
+	"\amissing\x18\x03 \x03(\tR\amissing\x12\x14\n" +
+	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\x12 \n" +
+	"\vfingerprint\x18\x05 \x01(\tR\vfingerprint\"\x18\n" +
+	"\x16ListRevocationsRequest\"U\n" +
+	"\x17ListRevocationsResponse\x12:\n" +
+	"\vrevocations\x18\x01 \x03(\v2\x18.secgossip.v1.RevocationR\vrevocations\"\x89\x02\n" +
+	"\n" +
+	"Revocation\x12\x12\n" +
+	"\x04verb\x18\x01 \x01(\tR\x04verb\x12\x16\n" +
+	"\x06client\x18\x02 \x01(\bR\x06client\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12#\n" +
+	"\rprincipal_key\x18\x04 \x01(\tR\fprincipalKey\x122\n" +
+	"\x06before\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x06before\x12\x16\n" +
+	"\x06keeper\x18\x06 \x01(\tR\x06keeper\x122\n" +
+	"\x06issued\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x06issued\x12\x16\n" +
+	"\x06reason\x18\b \x01(\tR\x06reason\"\xd8\x01\n" +
 	"\x05Epoch\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x18\n" +
 	"\aprimary\x18\x02 \x01(\bR\aprimary\x12\x14\n" +
@@ -2402,7 +2775,7 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"\x19ROTATION_STEP_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15ROTATION_STEP_INSTALL\x10\x01\x12\x15\n" +
 	"\x11ROTATION_STEP_USE\x10\x02\x12\x18\n" +
-	"\x14ROTATION_STEP_REMOVE\x10\x032\x98\x06\n" +
+	"\x14ROTATION_STEP_REMOVE\x10\x032\xbd\a\n" +
 	"\fAgentService\x12L\n" +
 	"\tFireEvent\x12\x1e.secgossip.v1.FireEventRequest\x1a\x1f.secgossip.v1.FireEventResponse\x12R\n" +
 	"\vListMembers\x12 .secgossip.v1.ListMembersRequest\x1a!.secgossip.v1.ListMembersResponse\x12F\n" +
@@ -2411,7 +2784,9 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"\x05Leave\x12\x1a.secgossip.v1.LeaveRequest\x1a\x1b.secgossip.v1.LeaveResponse\x12Q\n" +
 	"\n" +
 	"RotateKeys\x12\x1f.secgossip.v1.RotateKeysRequest\x1a .secgossip.v1.RotateKeysResponse0\x01\x12I\n" +
-	"\bListKeys\x12\x1d.secgossip.v1.ListKeysRequest\x1a\x1e.secgossip.v1.ListKeysResponse\x12U\n" +
+	"\bListKeys\x12\x1d.secgossip.v1.ListKeysRequest\x1a\x1e.secgossip.v1.ListKeysResponse\x12C\n" +
+	"\x06Revoke\x12\x1b.secgossip.v1.RevokeRequest\x1a\x1c.secgossip.v1.RevokeResponse\x12^\n" +
+	"\x0fListRevocations\x12$.secgossip.v1.ListRevocationsRequest\x1a%.secgossip.v1.ListRevocationsResponse\x12U\n" +
 	"\fListHandlers\x12!.secgossip.v1.ListHandlersRequest\x1a\".secgossip.v1.ListHandlersResponse\x12I\n" +
 	"\bListRuns\x12\x1d.secgossip.v1.ListRunsRequest\x1a\x1e.secgossip.v1.ListRunsResponse\x12C\n" +
 	"\x06Reload\x12\x1b.secgossip.v1.ReloadRequest\x1a\x1c.secgossip.v1.ReloadResponseB=Z;github.com/secgossip/secgossip/api/secgossip/v1;secgossipv1b\x06proto3"
@@ -2429,95 +2804,108 @@ func file_secgossip_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_secgossip_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_secgossip_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_secgossip_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_secgossip_v1_agent_proto_goTypes = []any{
-	(RotationStep)(0),             // 0: secgossip.v1.RotationStep
-	(*FireEventRequest)(nil),      // 1: secgossip.v1.FireEventRequest
-	(*FireEventResponse)(nil),     // 2: secgossip.v1.FireEventResponse
-	(*ListMembersRequest)(nil),    // 3: secgossip.v1.ListMembersRequest
-	(*ListMembersResponse)(nil),   // 4: secgossip.v1.ListMembersResponse
-	(*Member)(nil),                // 5: secgossip.v1.Member
-	(*GetInfoRequest)(nil),        // 6: secgossip.v1.GetInfoRequest
-	(*GetInfoResponse)(nil),       // 7: secgossip.v1.GetInfoResponse
-	(*InfoSection)(nil),           // 8: secgossip.v1.InfoSection
-	(*StreamEventsRequest)(nil),   // 9: secgossip.v1.StreamEventsRequest
-	(*StreamEventsResponse)(nil),  // 10: secgossip.v1.StreamEventsResponse
-	(*EventRecord)(nil),           // 11: secgossip.v1.EventRecord
-	(*UserEvent)(nil),             // 12: secgossip.v1.UserEvent
-	(*MemberEvent)(nil),           // 13: secgossip.v1.MemberEvent
-	(*LeaveRequest)(nil),          // 14: secgossip.v1.LeaveRequest
-	(*LeaveResponse)(nil),         // 15: secgossip.v1.LeaveResponse
-	(*RotateKeysRequest)(nil),     // 16: secgossip.v1.RotateKeysRequest
-	(*RotateKeysResponse)(nil),    // 17: secgossip.v1.RotateKeysResponse
-	(*RotationProgress)(nil),      // 18: secgossip.v1.RotationProgress
-	(*RotationSummary)(nil),       // 19: secgossip.v1.RotationSummary
-	(*ListKeysRequest)(nil),       // 20: secgossip.v1.ListKeysRequest
-	(*ListKeysResponse)(nil),      // 21: secgossip.v1.ListKeysResponse
-	(*NodeEpoch)(nil),             // 22: secgossip.v1.NodeEpoch
-	(*Epoch)(nil),                 // 23: secgossip.v1.Epoch
-	(*ListHandlersRequest)(nil),   // 24: secgossip.v1.ListHandlersRequest
-	(*ListHandlersResponse)(nil),  // 25: secgossip.v1.ListHandlersResponse
-	(*Handler)(nil),               // 26: secgossip.v1.Handler
-	(*Layer)(nil),                 // 27: secgossip.v1.Layer
-	(*ListRunsRequest)(nil),       // 28: secgossip.v1.ListRunsRequest
-	(*ListRunsResponse)(nil),      // 29: secgossip.v1.ListRunsResponse
-	(*Run)(nil),                   // 30: secgossip.v1.Run
-	(*ReloadRequest)(nil),         // 31: secgossip.v1.ReloadRequest
-	(*ReloadResponse)(nil),        // 32: secgossip.v1.ReloadResponse
-	nil,                           // 33: secgossip.v1.Member.TagsEntry
-	nil,                           // 34: secgossip.v1.GetInfoResponse.SectionsEntry
-	nil,                           // 35: secgossip.v1.InfoSection.ValuesEntry
-	(*timestamppb.Timestamp)(nil), // 36: google.protobuf.Timestamp
+	(RotationStep)(0),               // 0: secgossip.v1.RotationStep
+	(*FireEventRequest)(nil),        // 1: secgossip.v1.FireEventRequest
+	(*FireEventResponse)(nil),       // 2: secgossip.v1.FireEventResponse
+	(*ListMembersRequest)(nil),      // 3: secgossip.v1.ListMembersRequest
+	(*ListMembersResponse)(nil),     // 4: secgossip.v1.ListMembersResponse
+	(*Member)(nil),                  // 5: secgossip.v1.Member
+	(*GetInfoRequest)(nil),          // 6: secgossip.v1.GetInfoRequest
+	(*GetInfoResponse)(nil),         // 7: secgossip.v1.GetInfoResponse
+	(*InfoSection)(nil),             // 8: secgossip.v1.InfoSection
+	(*StreamEventsRequest)(nil),     // 9: secgossip.v1.StreamEventsRequest
+	(*StreamEventsResponse)(nil),    // 10: secgossip.v1.StreamEventsResponse
+	(*EventRecord)(nil),             // 11: secgossip.v1.EventRecord
+	(*UserEvent)(nil),               // 12: secgossip.v1.UserEvent
+	(*MemberEvent)(nil),             // 13: secgossip.v1.MemberEvent
+	(*LeaveRequest)(nil),            // 14: secgossip.v1.LeaveRequest
+	(*LeaveResponse)(nil),           // 15: secgossip.v1.LeaveResponse
+	(*RotateKeysRequest)(nil),       // 16: secgossip.v1.RotateKeysRequest
+	(*RotateKeysResponse)(nil),      // 17: secgossip.v1.RotateKeysResponse
+	(*RotationProgress)(nil),        // 18: secgossip.v1.RotationProgress
+	(*RotationSummary)(nil),         // 19: secgossip.v1.RotationSummary
+	(*ListKeysRequest)(nil),         // 20: secgossip.v1.ListKeysRequest
+	(*ListKeysResponse)(nil),        // 21: secgossip.v1.ListKeysResponse
+	(*NodeEpoch)(nil),               // 22: secgossip.v1.NodeEpoch
+	(*RevokeRequest)(nil),           // 23: secgossip.v1.RevokeRequest
+	(*RevokeResponse)(nil),          // 24: secgossip.v1.RevokeResponse
+	(*ListRevocationsRequest)(nil),  // 25: secgossip.v1.ListRevocationsRequest
+	(*ListRevocationsResponse)(nil), // 26: secgossip.v1.ListRevocationsResponse
+	(*Revocation)(nil),              // 27: secgossip.v1.Revocation
+	(*Epoch)(nil),                   // 28: secgossip.v1.Epoch
+	(*ListHandlersRequest)(nil),     // 29: secgossip.v1.ListHandlersRequest
+	(*ListHandlersResponse)(nil),    // 30: secgossip.v1.ListHandlersResponse
+	(*Handler)(nil),                 // 31: secgossip.v1.Handler
+	(*Layer)(nil),                   // 32: secgossip.v1.Layer
+	(*ListRunsRequest)(nil),         // 33: secgossip.v1.ListRunsRequest
+	(*ListRunsResponse)(nil),        // 34: secgossip.v1.ListRunsResponse
+	(*Run)(nil),                     // 35: secgossip.v1.Run
+	(*ReloadRequest)(nil),           // 36: secgossip.v1.ReloadRequest
+	(*ReloadResponse)(nil),          // 37: secgossip.v1.ReloadResponse
+	nil,                             // 38: secgossip.v1.Member.TagsEntry
+	nil,                             // 39: secgossip.v1.GetInfoResponse.SectionsEntry
+	nil,                             // 40: secgossip.v1.InfoSection.ValuesEntry
+	(*timestamppb.Timestamp)(nil),   // 41: google.protobuf.Timestamp
 }
 var file_secgossip_v1_agent_proto_depIdxs = []int32{
 	5,  // 0: secgossip.v1.ListMembersResponse.members:type_name -> secgossip.v1.Member
-	33, // 1: secgossip.v1.Member.tags:type_name -> secgossip.v1.Member.TagsEntry
-	34, // 2: secgossip.v1.GetInfoResponse.sections:type_name -> secgossip.v1.GetInfoResponse.SectionsEntry
-	35, // 3: secgossip.v1.InfoSection.values:type_name -> secgossip.v1.InfoSection.ValuesEntry
+	38, // 1: secgossip.v1.Member.tags:type_name -> secgossip.v1.Member.TagsEntry
+	39, // 2: secgossip.v1.GetInfoResponse.sections:type_name -> secgossip.v1.GetInfoResponse.SectionsEntry
+	40, // 3: secgossip.v1.InfoSection.values:type_name -> secgossip.v1.InfoSection.ValuesEntry
 	11, // 4: secgossip.v1.StreamEventsResponse.records:type_name -> secgossip.v1.EventRecord
-	36, // 5: secgossip.v1.EventRecord.seen:type_name -> google.protobuf.Timestamp
+	41, // 5: secgossip.v1.EventRecord.seen:type_name -> google.protobuf.Timestamp
 	12, // 6: secgossip.v1.EventRecord.user:type_name -> secgossip.v1.UserEvent
 	13, // 7: secgossip.v1.EventRecord.member:type_name -> secgossip.v1.MemberEvent
-	36, // 8: secgossip.v1.UserEvent.issued:type_name -> google.protobuf.Timestamp
-	36, // 9: secgossip.v1.UserEvent.expires:type_name -> google.protobuf.Timestamp
+	41, // 8: secgossip.v1.UserEvent.issued:type_name -> google.protobuf.Timestamp
+	41, // 9: secgossip.v1.UserEvent.expires:type_name -> google.protobuf.Timestamp
 	5,  // 10: secgossip.v1.MemberEvent.members:type_name -> secgossip.v1.Member
 	0,  // 11: secgossip.v1.RotateKeysRequest.step:type_name -> secgossip.v1.RotationStep
 	18, // 12: secgossip.v1.RotateKeysResponse.progress:type_name -> secgossip.v1.RotationProgress
 	19, // 13: secgossip.v1.RotateKeysResponse.summary:type_name -> secgossip.v1.RotationSummary
-	23, // 14: secgossip.v1.ListKeysResponse.epochs:type_name -> secgossip.v1.Epoch
+	28, // 14: secgossip.v1.ListKeysResponse.epochs:type_name -> secgossip.v1.Epoch
 	22, // 15: secgossip.v1.ListKeysResponse.nodes:type_name -> secgossip.v1.NodeEpoch
-	36, // 16: secgossip.v1.Epoch.created:type_name -> google.protobuf.Timestamp
-	26, // 17: secgossip.v1.ListHandlersResponse.handlers:type_name -> secgossip.v1.Handler
-	27, // 18: secgossip.v1.Handler.layers:type_name -> secgossip.v1.Layer
-	36, // 19: secgossip.v1.Handler.last_run:type_name -> google.protobuf.Timestamp
-	30, // 20: secgossip.v1.ListRunsResponse.runs:type_name -> secgossip.v1.Run
-	36, // 21: secgossip.v1.Run.begin:type_name -> google.protobuf.Timestamp
-	8,  // 22: secgossip.v1.GetInfoResponse.SectionsEntry.value:type_name -> secgossip.v1.InfoSection
-	1,  // 23: secgossip.v1.AgentService.FireEvent:input_type -> secgossip.v1.FireEventRequest
-	3,  // 24: secgossip.v1.AgentService.ListMembers:input_type -> secgossip.v1.ListMembersRequest
-	6,  // 25: secgossip.v1.AgentService.GetInfo:input_type -> secgossip.v1.GetInfoRequest
-	9,  // 26: secgossip.v1.AgentService.StreamEvents:input_type -> secgossip.v1.StreamEventsRequest
-	14, // 27: secgossip.v1.AgentService.Leave:input_type -> secgossip.v1.LeaveRequest
-	16, // 28: secgossip.v1.AgentService.RotateKeys:input_type -> secgossip.v1.RotateKeysRequest
-	20, // 29: secgossip.v1.AgentService.ListKeys:input_type -> secgossip.v1.ListKeysRequest
-	24, // 30: secgossip.v1.AgentService.ListHandlers:input_type -> secgossip.v1.ListHandlersRequest
-	28, // 31: secgossip.v1.AgentService.ListRuns:input_type -> secgossip.v1.ListRunsRequest
-	31, // 32: secgossip.v1.AgentService.Reload:input_type -> secgossip.v1.ReloadRequest
-	2,  // 33: secgossip.v1.AgentService.FireEvent:output_type -> secgossip.v1.FireEventResponse
-	4,  // 34: secgossip.v1.AgentService.ListMembers:output_type -> secgossip.v1.ListMembersResponse
-	7,  // 35: secgossip.v1.AgentService.GetInfo:output_type -> secgossip.v1.GetInfoResponse
-	10, // 36: secgossip.v1.AgentService.StreamEvents:output_type -> secgossip.v1.StreamEventsResponse
-	15, // 37: secgossip.v1.AgentService.Leave:output_type -> secgossip.v1.LeaveResponse
-	17, // 38: secgossip.v1.AgentService.RotateKeys:output_type -> secgossip.v1.RotateKeysResponse
-	21, // 39: secgossip.v1.AgentService.ListKeys:output_type -> secgossip.v1.ListKeysResponse
-	25, // 40: secgossip.v1.AgentService.ListHandlers:output_type -> secgossip.v1.ListHandlersResponse
-	29, // 41: secgossip.v1.AgentService.ListRuns:output_type -> secgossip.v1.ListRunsResponse
-	32, // 42: secgossip.v1.AgentService.Reload:output_type -> secgossip.v1.ReloadResponse
-	33, // [33:43] is the sub-list for method output_type
-	23, // [23:33] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	27, // 16: secgossip.v1.RevokeResponse.revocations:type_name -> secgossip.v1.Revocation
+	27, // 17: secgossip.v1.ListRevocationsResponse.revocations:type_name -> secgossip.v1.Revocation
+	41, // 18: secgossip.v1.Revocation.before:type_name -> google.protobuf.Timestamp
+	41, // 19: secgossip.v1.Revocation.issued:type_name -> google.protobuf.Timestamp
+	41, // 20: secgossip.v1.Epoch.created:type_name -> google.protobuf.Timestamp
+	31, // 21: secgossip.v1.ListHandlersResponse.handlers:type_name -> secgossip.v1.Handler
+	32, // 22: secgossip.v1.Handler.layers:type_name -> secgossip.v1.Layer
+	41, // 23: secgossip.v1.Handler.last_run:type_name -> google.protobuf.Timestamp
+	35, // 24: secgossip.v1.ListRunsResponse.runs:type_name -> secgossip.v1.Run
+	41, // 25: secgossip.v1.Run.begin:type_name -> google.protobuf.Timestamp
+	8,  // 26: secgossip.v1.GetInfoResponse.SectionsEntry.value:type_name -> secgossip.v1.InfoSection
+	1,  // 27: secgossip.v1.AgentService.FireEvent:input_type -> secgossip.v1.FireEventRequest
+	3,  // 28: secgossip.v1.AgentService.ListMembers:input_type -> secgossip.v1.ListMembersRequest
+	6,  // 29: secgossip.v1.AgentService.GetInfo:input_type -> secgossip.v1.GetInfoRequest
+	9,  // 30: secgossip.v1.AgentService.StreamEvents:input_type -> secgossip.v1.StreamEventsRequest
+	14, // 31: secgossip.v1.AgentService.Leave:input_type -> secgossip.v1.LeaveRequest
+	16, // 32: secgossip.v1.AgentService.RotateKeys:input_type -> secgossip.v1.RotateKeysRequest
+	20, // 33: secgossip.v1.AgentService.ListKeys:input_type -> secgossip.v1.ListKeysRequest
+	23, // 34: secgossip.v1.AgentService.Revoke:input_type -> secgossip.v1.RevokeRequest
+	25, // 35: secgossip.v1.AgentService.ListRevocations:input_type -> secgossip.v1.ListRevocationsRequest
+	29, // 36: secgossip.v1.AgentService.ListHandlers:input_type -> secgossip.v1.ListHandlersRequest
+	33, // 37: secgossip.v1.AgentService.ListRuns:input_type -> secgossip.v1.ListRunsRequest
+	36, // 38: secgossip.v1.AgentService.Reload:input_type -> secgossip.v1.ReloadRequest
+	2,  // 39: secgossip.v1.AgentService.FireEvent:output_type -> secgossip.v1.FireEventResponse
+	4,  // 40: secgossip.v1.AgentService.ListMembers:output_type -> secgossip.v1.ListMembersResponse
+	7,  // 41: secgossip.v1.AgentService.GetInfo:output_type -> secgossip.v1.GetInfoResponse
+	10, // 42: secgossip.v1.AgentService.StreamEvents:output_type -> secgossip.v1.StreamEventsResponse
+	15, // 43: secgossip.v1.AgentService.Leave:output_type -> secgossip.v1.LeaveResponse
+	17, // 44: secgossip.v1.AgentService.RotateKeys:output_type -> secgossip.v1.RotateKeysResponse
+	21, // 45: secgossip.v1.AgentService.ListKeys:output_type -> secgossip.v1.ListKeysResponse
+	24, // 46: secgossip.v1.AgentService.Revoke:output_type -> secgossip.v1.RevokeResponse
+	26, // 47: secgossip.v1.AgentService.ListRevocations:output_type -> secgossip.v1.ListRevocationsResponse
+	30, // 48: secgossip.v1.AgentService.ListHandlers:output_type -> secgossip.v1.ListHandlersResponse
+	34, // 49: secgossip.v1.AgentService.ListRuns:output_type -> secgossip.v1.ListRunsResponse
+	37, // 50: secgossip.v1.AgentService.Reload:output_type -> secgossip.v1.ReloadResponse
+	39, // [39:51] is the sub-list for method output_type
+	27, // [27:39] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_secgossip_v1_agent_proto_init() }
@@ -2529,14 +2917,14 @@ func file_secgossip_v1_agent_proto_init() {
 		(*EventRecord_User)(nil),
 		(*EventRecord_Member)(nil),
 	}
-	file_secgossip_v1_agent_proto_msgTypes[27].OneofWrappers = []any{}
+	file_secgossip_v1_agent_proto_msgTypes[32].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_secgossip_v1_agent_proto_rawDesc), len(file_secgossip_v1_agent_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   35,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

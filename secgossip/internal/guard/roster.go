@@ -82,11 +82,22 @@ func (r *Roster) All() []*Peer {
 	return all
 }
 
-// Digest identifies the whole content: two rosters with equal digests have
+// Valid is All without those that were revoked: what is passed on. The others stay
+// known, so that an operator sees what became of them.
+func (r *Roster) Valid() []*Peer {
+	return slices.DeleteFunc(r.All(), r.Revoked)
+}
+
+// Revoked reports whether a node was taken back.
+func (r *Roster) Revoked(p *Peer) bool {
+	return r.trust.CheckRevoked(pki.KindNode, p.Name, p.Credential.SigningKey, p.Credential.NotBefore) != nil
+}
+
+// Digest identifies all that is passed on: two rosters with equal digests have
 // nothing to tell each other.
 func (r *Roster) Digest() [32]byte {
 	h := sha256.New()
-	for _, p := range r.All() {
+	for _, p := range r.Valid() {
 		h.Write(p.Digest[:])
 	}
 	return [32]byte(h.Sum(nil))

@@ -2,6 +2,7 @@ package guard
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -201,6 +202,27 @@ func TestKeyIssuedLaterWinsWhateverTheSequence(t *testing.T) {
 	}
 }
 
+// Who was revoked stays known and is passed on no more, so that two rosters of which
+// one never let it in have nothing to tell each other.
+func TestRevokedNodeIsNotPassedOn(t *testing.T) {
+	c := newCluster(t, "demo", "root")
+	with, without := NewRoster(c.trust, nil), NewRoster(c.trust, nil)
+	a, b := c.node(t, "a", "a", testNow), c.node(t, "b", "b", testNow)
+	for _, r := range []*Roster{with, without} {
+		mustAdmit(t, r, a.signed(1))
+	}
+	gone := mustAdmit(t, with, b.signed(1))
+	c.trust.SetRevoked(func(kind pki.Kind, name pki.Name, _ ed25519.PublicKey, _ time.Time) bool {
+		return kind == pki.KindNode && name == "b"
+	})
+	if !with.Revoked(gone) || with.Get("b") != gone || len(with.All()) != 2 {
+		t.Error("the revoked node is not known any more")
+	}
+	if got := with.Valid(); len(got) != 1 || got[0].Name != "a" || with.Digest() != without.Digest() {
+		t.Errorf("%d nodes are passed on, want a alone", len(got))
+	}
+}
+
 func TestRosterIsFullAt4096Nodes(t *testing.T) {
 	c := newCluster(t, "demo", "root")
 	r := NewRoster(c.trust, nil)
@@ -209,7 +231,7 @@ func TestRosterIsFullAt4096Nodes(t *testing.T) {
 	for i := range wire.MaxRecords - 1 {
 		// Verifying thousands of records would show the same and take a second.
 		name := pki.Name(fmt.Sprintf("n%d", i))
-		if !r.put(&Peer{Name: name, Virtual: VirtualAddr(c.trust.Cluster(), name)}) {
+		if !r.put(&Peer{Name: name, Credential: new(pki.Credential), Virtual: VirtualAddr(c.trust.Cluster(), name)}) {
 			t.Fatalf("full at %d", i+1)
 		}
 	}

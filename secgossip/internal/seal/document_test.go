@@ -115,7 +115,7 @@ func (r *receiver) open(datagram []byte) (kind byte, payload []byte, drop string
 	}
 	block := make([]byte, 16)
 	aesOf(r.keys.door).Decrypt(block, datagram[:16])
-	if !bytes.Equal(block[12:], make([]byte, 4)) || block[0] < 1 || block[0] > 7 {
+	if !bytes.Equal(block[12:], make([]byte, 4)) || block[0] < 1 || block[0] > 8 {
 		return 0, nil, "door"
 	}
 	if !bytes.Equal(block[1:7], r.keys.hint) {

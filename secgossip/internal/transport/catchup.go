@@ -4,9 +4,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 
+	"github.com/secgossip/secgossip/pki"
 	"github.com/secgossip/secgossip/secgossip/internal/guard"
 	"github.com/secgossip/secgossip/secgossip/internal/wire"
 )
@@ -38,7 +40,7 @@ func (t *Transport) readStatements(conn net.Conn) (wanted []wire.SecretRequest, 
 // has dropped the epoch meanwhile refuses, which is no error: the next member
 // asked has it. Nor is it one that we cannot keep a secret, on a full disk say:
 // we stay a member with the epochs we have.
-func (t *Transport) fetch(conn *tls.Conn, wanted []wire.SecretRequest) error {
+func (t *Transport) fetch(conn secured, wanted []wire.SecretRequest) error {
 	for _, request := range wanted {
 		if err := wire.WriteFrame(conn, wire.FrameSecretRequest, request.Append(nil)); err != nil {
 			return err
@@ -89,7 +91,7 @@ func (t *Transport) synced(peer *guard.Peer, state State) {
 
 // serve answers the peer's requests until it says how far it is. It has proved
 // to be a member; it may have what every member has.
-func (t *Transport) serve(conn *tls.Conn) (State, error) {
+func (t *Transport) serve(conn secured, member *guard.Peer) (State, error) {
 	for range wire.MaxEpochs + 1 {
 		kind, body, err := wire.ReadFrame(conn, wire.FrameSecretRequest, wire.FrameAck)
 		if err != nil {
@@ -106,6 +108,10 @@ func (t *Transport) serve(conn *tls.Conn) (State, error) {
 		if err != nil {
 			return State{}, fmt.Errorf("serving epochs: %w", err)
 		}
+		// It may have been revoked since it proved itself.
+		if t.config.Roster.Revoked(member) {
+			return State{}, fmt.Errorf("serving epoch %d: %w", request.Number, pki.ErrRevoked)
+		}
 		if err := t.serveSecret(conn, request); err != nil {
 			return State{}, fmt.Errorf("serving epoch %d: %w", request.Number, err)
 		}
@@ -113,7 +119,7 @@ func (t *Transport) serve(conn *tls.Conn) (State, error) {
 	return State{}, errors.New("serving epochs: too many requests")
 }
 
-func (t *Transport) serveSecret(conn *tls.Conn, request wire.SecretRequest) error {
+func (t *Transport) serveSecret(conn secured, request wire.SecretRequest) error {
 	secret, err := t.config.Ledger.Secret(request)
 	if err != nil {
 		refusal, err := wire.Refusal{Code: wire.RefusedUnknown}.Append(nil)
@@ -132,13 +138,19 @@ func (t *Transport) serveSecret(conn *tls.Conn, request wire.SecretRequest) erro
 // maskLabel is what the mask of a secret is exported for.
 const maskLabel = "secgossip/1 mask"
 
+// secured is a stream inside TLS.
+type secured interface {
+	io.ReadWriter
+	ConnectionState() tls.ConnectionState
+}
+
 // mask puts the mask of an epoch on its secret, or takes it off: bytes that only
 // the two ends of this connection have, from TLS (RFC 8446, section 7.5).
 //
 // Threat L03: TLS keeps what it received last in a buffer that nobody can reach to
 // wipe, and that outlived retired epochs there. Under the mask it keeps bytes that
 // are not the secret. Protocol 7.5.
-func mask(conn *tls.Conn, of wire.SecretRequest, secret []byte) error {
+func mask(conn secured, of wire.SecretRequest, secret []byte) error {
 	state := conn.ConnectionState()
 	pad, err := state.ExportKeyingMaterial(maskLabel, of.Append(nil), wire.SecretSize)
 	if err != nil {

@@ -2,7 +2,9 @@ package transport
 
 import (
 	"crypto/ed25519"
+	"crypto/tls"
 	"errors"
+	"net"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,8 +16,8 @@ import (
 // Certificates, roots and revocations are asked for when they are needed. A change
 // of any applies to what runs, without a restart.
 
-// A story: a is revoked while it talks to b. Within a minute it is shut out of
-// everything; and once that is taken back it goes on where it was, with its windows.
+// A story: a is revoked while it talks to b, and nobody tells b to look. Within a
+// minute it is shut out of everything; and once that is taken back it goes on where it was, with its windows.
 func TestRevokedPeerIsShutOutOfWhatRuns(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.pair()
@@ -25,7 +27,7 @@ func TestRevokedPeerIsShutOutOfWhatRuns(t *testing.T) {
 		if got := len(b.delivered()); got != 2 {
 			t.Fatalf("%d packets arrived before, want 2", got)
 		}
-		b.config.Trust.SetRevoked(func(name pki.Name, _ ed25519.PublicKey, _ time.Time) bool { return name == "a" })
+		b.config.Trust.SetRevoked(func(_ pki.Kind, name pki.Name, _ ed25519.PublicKey, _ time.Time) bool { return name == "a" })
 		if _, err := a.Sync(t.Context(), b.to()); err == nil {
 			t.Error("b takes a stream at once after the revocation")
 		}
@@ -58,6 +60,69 @@ func TestRevokedPeerIsShutOutOfWhatRuns(t *testing.T) {
 		b.counts("a packet from before", before, map[string]uint64{"drop_replay": 1})
 		if b.logged("node is shut out") != 1 || b.logged("node is let in again") != 1 || b.logged("\n")-b.logged("strangers turned away") != 2 {
 			t.Errorf("b logged\n%s", b.log.String())
+		}
+	})
+}
+
+// Threat K15: told of a revocation, a node closes the streams of whom it is about, at
+// once, and those of nobody else.
+func TestRevocationClosesStreamsAtOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b := c.pair()
+		d := c.node("d").start().learn(b)
+		b.learn(d)
+		for _, n := range []*node{a, d} {
+			conn := must(n.DialAddressTimeout(b.to(), time.Second))(t)
+			defer conn.Close()
+			defer (<-b.StreamCh()).Close()
+		}
+		dialled := must(b.DialAddressTimeout(a.to(), time.Second))(t)
+		defer dialled.Close()
+		defer (<-a.StreamCh()).Close()
+		if got := len(b.open.conns); got != 3 {
+			t.Fatalf("%d streams are open, want 3", got)
+		}
+		b.config.Trust.SetRevoked(func(_ pki.Kind, name pki.Name, _ ed25519.PublicKey, _ time.Time) bool { return name == "a" })
+		b.Recheck()
+		if _, err := dialled.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("reading from a's stream: %v, want that it is closed", err)
+		}
+		closed := 0
+		for conn, who := range b.open.conns {
+			if _, err := conn.Write(nil); err != nil {
+				closed++
+			} else if who.name == "a" {
+				t.Error("a stream of a's is open")
+			}
+		}
+		if closed != 2 {
+			t.Errorf("%d streams are closed, want a's two", closed)
+		}
+		before := b.Counters()
+		a.gossip(b, ackOf(3))
+		b.counts("a packet of a's", before, map[string]uint64{"drop_sender": 1})
+	})
+}
+
+// unsecured has no keys to make a mask of.
+type unsecured struct{ net.Conn }
+
+func (unsecured) ConnectionState() tls.ConnectionState { return tls.ConnectionState{} }
+
+// A secret is asked for on a stream that was open before. It is not handed out.
+func TestNoSecretIsServedToWhoWasRevokedMeanwhile(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b := c.pair()
+		ours, theirs := net.Pipe()
+		defer ours.Close()
+		defer theirs.Close()
+		b.config.Trust.SetRevoked(func(_ pki.Kind, name pki.Name, _ ed25519.PublicKey, _ time.Time) bool { return name == "a" })
+		go wire.WriteFrame(theirs, wire.FrameSecretRequest, wire.SecretRequest{Number: 1}.Append(nil))
+		if _, err := b.serve(unsecured{ours}, b.of(a)); !errors.Is(err, pki.ErrRevoked) {
+			t.Errorf("got %v, want ErrRevoked", err)
+		}
+		if len(b.ledger.handed) != 0 {
+			t.Error("a secret was handed out")
 		}
 	})
 }

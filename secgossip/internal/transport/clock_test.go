@@ -11,18 +11,19 @@ import (
 func TestSyncTellsBothWhatWasSealedAndTheTime(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.pair()
-		b.wrong = 90 * time.Second
+		const wrong = 90 * time.Second
+		b.wrong.Store(int64(wrong))
 		a.gossip(b, ackOf(1))
 		state, err := a.Sync(t.Context(), b.to())
 		if err != nil {
 			t.Fatal(err)
 		}
 		// At the least a's packet and a challenge.
-		if got := b.Seen(b.of(a)); got.Said.Primary != 1 || got.Said.Sealed < 1 || got.Said.Sealed != a.Sealed(1) || got.Ahead != -b.wrong {
-			t.Errorf("b knows of a %+v, want %d sealed and a clock %v behind", got, a.Sealed(1), b.wrong)
+		if got := b.Seen(b.of(a)); got.Said.Primary != 1 || got.Said.Sealed < 1 || got.Said.Sealed != a.Sealed(1) || got.Ahead != -wrong {
+			t.Errorf("b knows of a %+v, want %d sealed and a clock %v behind", got, a.Sealed(1), wrong)
 		}
-		if got := a.Seen(a.of(b)); got.Said != state || state.Sealed != b.Sealed(1) || got.Ahead != b.wrong || got.Synced.IsZero() {
-			t.Errorf("a knows of b %+v, want %d sealed and a clock %v ahead", got, b.Sealed(1), b.wrong)
+		if got := a.Seen(a.of(b)); got.Said != state || state.Sealed != b.Sealed(1) || got.Ahead != wrong || got.Synced.IsZero() {
+			t.Errorf("a knows of b %+v, want %d sealed and a clock %v ahead", got, b.Sealed(1), wrong)
 		}
 	})
 }
@@ -32,14 +33,15 @@ func TestAnsweredChallengeTellsTheTime(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster) {
 		c.net.Delay(time.Second/4, time.Second/4)
 		a, b := c.pair()
-		b.wrong = -time.Hour
+		const wrong = -time.Hour
+		b.wrong.Store(int64(wrong))
 		a.gossip(b, ackOf(1))
 		time.Sleep(3 * time.Second)
-		if got := a.Seen(a.of(b)); got.Ahead != b.wrong || got.Read.IsZero() {
-			t.Errorf("a reads b's clock as %v ahead at %v, want %v", got.Ahead, got.Read, b.wrong)
+		if got := a.Seen(a.of(b)); got.Ahead != wrong || got.Read.IsZero() {
+			t.Errorf("a reads b's clock as %v ahead at %v, want %v", got.Ahead, got.Read, wrong)
 		}
 		// Time goes on, there as here, also when this host's own clock is set.
-		a.wrong = -time.Hour
+		a.wrong.Store(int64(-time.Hour))
 		time.Sleep(10 * time.Second)
 		if got := a.Seen(a.of(b)); got.Ahead != 0 {
 			t.Errorf("once a's clock is as wrong as b's, b's is %v ahead, want 0", got.Ahead)
@@ -68,7 +70,7 @@ func TestHostWithAWrongClockIsReachedByWhoeverReadIt(t *testing.T) {
 		inBubble(t, func(t *testing.T, c *cluster) {
 			a, b := c.pair()
 			time.Sleep(2 * time.Hour) // a certificate that was just issued is not valid an hour ago
-			b.wrong = wrong
+			b.wrong.Store(int64(wrong))
 			for _, n := range []*node{a, b} {
 				to := b
 				if n == b {
@@ -97,10 +99,10 @@ func TestHostWithAWrongClockIsReachedByWhoeverReadIt(t *testing.T) {
 func TestClockThatWasSetSinceItWasReadCostsOneKnock(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.pair()
-		b.wrong = time.Hour
+		b.wrong.Store(int64(time.Hour))
 		a.gossip(b, ackOf(1))
 		time.Sleep(3 * tryEvery)
-		b.wrong = 0
+		b.wrong.Store(int64(0))
 		if _, err := a.Sync(t.Context(), b.to()); err == nil {
 			t.Error("a knock an hour ahead is accepted")
 		}

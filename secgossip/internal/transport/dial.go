@@ -179,7 +179,8 @@ func (t *Transport) greet(ctx context.Context, raw net.Conn, knock wire.Knock, w
 var errNoAnswer = fmt.Errorf("closed without a word: it is no node of this cluster, or its clock is more than %v from ours, "+
 	"or it is dialled at an address that it does not advertise", wire.KnockTolerance)
 
-// provenBy reads the verified identity off a finished handshake, and learns the
+// provenBy reads the verified identity off a finished handshake, notes whose stream
+// it is, and learns the
 // issuer that vouched for it: what the peer signed can then be verified.
 func (t *Transport) provenBy(conn *tls.Conn) (pki.Identity, error) {
 	state := conn.ConnectionState()
@@ -190,6 +191,7 @@ func (t *Transport) provenBy(conn *tls.Conn) (pki.Identity, error) {
 	if identity.Kind != pki.KindNode {
 		return pki.Identity{}, fmt.Errorf("%q is not a node", identity.Name)
 	}
+	t.open.belongs(conn.NetConn(), proven{identity.Name, identity.Key, state.PeerCertificates[0].NotBefore})
 	for _, issuer := range state.PeerCertificates[1:] {
 		// The chain is verified. What is not learned all the same is the root,
 		// which needs no learning, or one issuer too many: then the peer's

@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -118,7 +119,7 @@ type node struct {
 	sequence  uint64
 	network   Network
 	others    func() map[string]uint64
-	wrong     time.Duration // how far its clock is ahead
+	wrong     atomic.Int64 // how far its clock is ahead, in ns
 
 	// Of one start.
 	*Transport
@@ -126,10 +127,38 @@ type node struct {
 	roster *guard.Roster
 	ledger *fakeLedger
 
+	revoked fakeRevocations
+
 	mu      sync.Mutex
 	record  []byte // what it shows as its own
 	batches []string
 	log     logLines
+}
+
+// fakeRevocations are items of any kind that are passed on.
+type fakeRevocations struct {
+	mu    sync.Mutex
+	items [][]byte
+}
+
+func (f *fakeRevocations) Revocations() [][]byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.items)
+}
+
+func (f *fakeRevocations) Digest() [32]byte {
+	return sha256.Sum256(bytes.Join(f.Revocations(), []byte{0}))
+}
+
+func (f *fakeRevocations) Learn(items [][]byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, item := range items {
+		if !slices.ContainsFunc(f.items, func(held []byte) bool { return bytes.Equal(held, item) }) {
+			f.items = append(f.items, bytes.Clone(item))
+		}
+	}
 }
 
 // node sets a machine up. The first one is at 203.0.113.1.
@@ -190,16 +219,17 @@ func (n *node) start() *node {
 			}
 			return n.agreement.ECDH(key)
 		},
-		Knock:     n.c.mac,
-		Record:    n.shown,
-		Ledger:    n.ledger,
-		Reported:  func() {},
-		Batch:     n.batch,
-		Strangers: n.others,
-		Network:   n.network,
-		Bind:      n.addr,
-		Clock:     func() time.Time { return time.Now().Add(n.wrong) },
-		Logger:    slog.New(slog.NewTextHandler(&n.log, &slog.HandlerOptions{Level: slog.LevelInfo})),
+		Knock:       n.c.mac,
+		Record:      n.shown,
+		Ledger:      n.ledger,
+		Reported:    func() {},
+		Revocations: &n.revoked,
+		Batch:       n.batch,
+		Strangers:   n.others,
+		Network:     n.network,
+		Bind:        n.addr,
+		Clock:       func() time.Time { return time.Now().Add(time.Duration(n.wrong.Load())) },
+		Logger:      slog.New(slog.NewTextHandler(&n.log, &slog.HandlerOptions{Level: slog.LevelInfo})),
 	})
 	if err != nil {
 		n.t.Fatal(err)

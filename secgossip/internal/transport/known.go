@@ -13,11 +13,11 @@ import (
 	"github.com/secgossip/secgossip/secgossip/internal/wire"
 )
 
-// What members know of the cluster is issuers and node records. Each is signed,
-// so it does not matter who passes it on.
+// What members know of the cluster is issuers, revocations and node records. Each is
+// signed, so it does not matter who passes it on.
 
-// knownDigest stands for everything Issuers and Roster frames would carry, in
-// whatever order it was learned.
+// knownDigest stands for everything Issuers, Revocations and Roster frames would
+// carry, in whatever order it was learned.
 func (t *Transport) knownDigest() [32]byte {
 	var issuers [][32]byte
 	for _, der := range t.config.Trust.Issuers() {
@@ -27,6 +27,8 @@ func (t *Transport) knownDigest() [32]byte {
 	h := sha256.New()
 	roster := t.config.Roster.Digest()
 	h.Write(roster[:])
+	revoked := t.config.Revocations.Digest()
+	h.Write(revoked[:])
 	for _, sum := range issuers {
 		h.Write(sum[:])
 	}
@@ -41,8 +43,15 @@ func (t *Transport) sendKnown(conn net.Conn) error {
 	if err := wire.WriteFrame(conn, wire.FrameIssuers, issuers); err != nil {
 		return err
 	}
+	revoked, err := wire.BatchRevoked.Append(nil, t.config.Revocations.Revocations())
+	if err != nil {
+		return err
+	}
+	if err := wire.WriteFrame(conn, wire.FrameRevocations, revoked); err != nil {
+		return err
+	}
 	var records [][]byte
-	for _, p := range t.config.Roster.All() {
+	for _, p := range t.config.Roster.Valid() {
 		records = append(records, p.Raw)
 	}
 	roster, err := wire.BatchRoster.Append(nil, records)
@@ -52,7 +61,8 @@ func (t *Transport) sendKnown(conn net.Conn) error {
 	return wire.WriteFrame(conn, wire.FrameRoster, roster)
 }
 
-// readKnown takes in the peer's issuers and records. One that does not verify is
+// readKnown takes in the peer's issuers, revocations and records, in this order: what
+// comes first says whom to believe of what comes after. One that does not verify is
 // passed over: it says something about whoever wrote it.
 func (t *Transport) readKnown(conn net.Conn) error {
 	_, body, err := wire.ReadFrame(conn, wire.FrameIssuers)
@@ -67,6 +77,15 @@ func (t *Transport) readKnown(conn net.Conn) error {
 		_, err := t.config.Trust.AddIssuer(der, t.config.Clock())
 		t.countForged(err)
 	}
+	_, body, err = wire.ReadFrame(conn, wire.FrameRevocations)
+	if err != nil {
+		return fmt.Errorf("reading revocations: %w", err)
+	}
+	revoked, err := wire.BatchRevoked.Parse(body)
+	if err != nil {
+		return fmt.Errorf("reading revocations: %w", err)
+	}
+	t.config.Revocations.Learn(revoked)
 	_, body, err = wire.ReadFrame(conn, wire.FrameRoster)
 	if err != nil {
 		return fmt.Errorf("reading roster: %w", err)

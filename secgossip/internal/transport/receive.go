@@ -96,6 +96,13 @@ func (t *Transport) deliver(from *guard.Peer, kind wire.PacketType, payload []by
 		}
 		t.config.Batch(from, kind, items)
 		return nil
+	case wire.PacketRevocations:
+		items, err := wire.BatchRevocations.Parse(payload)
+		if err != nil {
+			return err
+		}
+		t.config.Batch(from, kind, items)
+		return nil
 	case wire.PacketState:
 		return t.takeState(from, payload)
 	case wire.PacketPathChallenge:

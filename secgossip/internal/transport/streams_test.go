@@ -78,6 +78,7 @@ func TestMemberThatStallsIsCutOff(t *testing.T) {
 			hello.Roster = [32]byte{1}
 			x.sendHello(conn, hello)
 			wire.WriteFrame(conn, wire.FrameIssuers, nil)
+			wire.WriteFrame(conn, wire.FrameRevocations, nil)
 			conn.Write([]byte{byte(wire.FrameRoster), 0, 0x30, 0, 0})
 		},
 	} {

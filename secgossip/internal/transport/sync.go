@@ -30,6 +30,18 @@ type Ledger interface {
 	State() State
 }
 
+// Revocations is what the transport asks about identities that were taken back.
+// Members tell each other before they speak of epochs.
+type Revocations interface {
+	// Revocations returns all that are held, each with the credential of the
+	// keeper that signed it.
+	Revocations() [][]byte
+	// Digest identifies them.
+	Digest() [32]byte
+	// Learn takes revocations in. They hold on return.
+	Learn(items [][]byte)
+}
+
 // ErrNotKept says that a secret could not be kept. Every stream brings it again, so
 // it is the ledger that says so, and not each of them.
 var ErrNotKept = errors.New("secret not kept")
@@ -48,8 +60,10 @@ type State struct {
 //	dialler              listener
 //	Hello            ->
 //	                 <-  Hello          this is the accept: the dialler waits for it
-//	Issuers, Roster  ->                 only when the digests in the hellos differ
-//	                 <-  Issuers, Roster
+//	Issuers,                            only when the digests in the hellos differ
+//	Revocations,
+//	Roster           ->
+//	                 <-  Issuers, Revocations, Roster
 //	Epochs           ->
 //	                 <-  Epochs
 //	SecretRequest    ->                 for each epoch the dialler lacks
@@ -92,7 +106,7 @@ func (t *Transport) syncAsDialler(conn *tls.Conn, purpose wire.Purpose, peer pki
 	if err := t.fetch(conn, wanted); err != nil {
 		return nil, State{}, err
 	}
-	state, err := t.serve(conn)
+	state, err := t.serve(conn, member)
 	return member, state, err
 }
 
@@ -122,7 +136,7 @@ func (t *Transport) syncAsListener(conn *tls.Conn, peer pki.Identity) (wire.Purp
 	if err := t.sendStatements(conn); err != nil {
 		return 0, nil, err
 	}
-	state, err := t.serve(conn)
+	state, err := t.serve(conn, member)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -168,6 +182,11 @@ func (t *Transport) readHello(conn net.Conn, peer pki.Identity) (wire.Hello, *gu
 	}
 	if member.Name != peer.Name || !member.Credential.SigningKey.Equal(peer.Key) {
 		return wire.Hello{}, nil, fmt.Errorf("%w: peer %q shows the record of %q", guard.ErrForged, peer.Name, member.Name)
+	}
+	// Whoever was revoked between its handshake and here would not be looked for
+	// among the streams that were proven before.
+	if t.config.Roster.Revoked(member) {
+		return wire.Hello{}, nil, fmt.Errorf("peer %q: %w", peer.Name, pki.ErrRevoked)
 	}
 	return hello, member, nil
 }

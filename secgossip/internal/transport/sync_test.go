@@ -65,6 +65,24 @@ func TestMembersOfManyIssuersHaveNothingToTellEachOther(t *testing.T) {
 	})
 }
 
+// Revocations are passed on before records and epochs, in both directions.
+func TestRevocationsAreToldInASync(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b := c.pair()
+		a.revoked.Learn([][]byte{[]byte("one"), []byte("its credential")})
+		b.revoked.Learn([][]byte{[]byte("two"), []byte("its credential")})
+		if a.knownDigest() == b.knownDigest() {
+			t.Fatal("a revocation does not show")
+		}
+		must(a.Sync(t.Context(), b.to()))(t)
+		for _, n := range []*node{a, b} {
+			if got := len(n.revoked.Revocations()); got != 3 {
+				t.Errorf("%s has %d items, want 3", n.name, got)
+			}
+		}
+	})
+}
+
 func TestEpochsAreFetchedWhereTheyAre(t *testing.T) {
 	for _, dialler := range []string{"the one that lacks it", "the one that has it"} {
 		inBubble(t, func(t *testing.T, c *cluster) {

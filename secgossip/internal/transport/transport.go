@@ -47,8 +47,9 @@ type Config struct {
 	// Knock is HMAC-SHA256 under the cluster's knock key.
 	Knock func(data []byte) [32]byte
 	// Record returns our own signed node record.
-	Record func() []byte
-	Ledger Ledger
+	Record      func() []byte
+	Ledger      Ledger
+	Revocations Revocations
 	// Batch is handed the items of every packet that is not memberlist's. It runs
 	// on whichever goroutine received them, on several at once, and must not block.
 	Batch func(from *guard.Peer, kind wire.PacketType, items [][]byte)
@@ -210,6 +211,18 @@ func (t *Transport) SetEpochs(primary uint64, held map[uint64]seal.EpochSecret) 
 func (t *Transport) PeerChanged(peer *guard.Peer) {
 	t.sources.named(peer)
 	t.sessions.setPeer(peer)
+}
+
+// Recheck shuts out at once whoever is revoked by now: its streams are closed, and
+// nothing goes to it or is taken from it.
+func (t *Transport) Recheck() {
+	t.sessions.recheck()
+	t.open.closeIf(t.revoked)
+}
+
+// revoked reports whether whoever proved itself was taken back since.
+func (t *Transport) revoked(p proven) bool {
+	return t.config.Trust.CheckRevoked(pki.KindNode, p.name, p.key, p.notBefore) != nil
 }
 
 // Seen is what packets to and from a peer have told about it.

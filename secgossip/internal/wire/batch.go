@@ -14,6 +14,9 @@ const (
 	BatchRoster                      // body of FrameRoster: signed node records
 	BatchIssuers                     // body of FrameIssuers: issuers' certificates in DER
 	BatchStatements                  // body of FrameEpochs: signed epoch statements, each followed by a credential
+
+	BatchRevocations // payload of PacketRevocations: signed revocations, each followed by a credential
+	BatchRevoked     // body of FrameRevocations: signed revocations, each followed by a credential
 )
 
 // limits gives the fewest and the most items, the longest item and the most
@@ -31,6 +34,10 @@ func (b Batch) limits() (fewest, most, item, total int) {
 		return 0, MaxRecords, MaxRecord, MaxRoster
 	case BatchIssuers:
 		return 0, MaxIssuers, MaxIssuer, MaxIssuers * (LengthSize + MaxIssuer)
+	case BatchRevocations:
+		return 1, MaxPacketItems, MaxRevocation, MaxPayload
+	case BatchRevoked:
+		return 0, 2 * MaxRevocations, MaxRevocation, 2 * MaxRevocations * (LengthSize + MaxRevocation)
 	case BatchStatements:
 		return 0, MaxStatements, MaxEpochStatement, MaxStatements * (LengthSize + MaxEpochStatement)
 	}
@@ -47,6 +54,8 @@ func (b Batch) String() string {
 		return "batch of node records"
 	case BatchIssuers:
 		return "batch of issuers"
+	case BatchRevocations, BatchRevoked:
+		return "batch of revocations"
 	}
 	return fmt.Sprintf("batch of kind %d", uint8(b))
 }

@@ -58,24 +58,26 @@ func TestEveryBitHasAMeaning(t *testing.T) {
 
 // The package's rule, for each parser: parse, then append, gives the same bytes.
 
-func FuzzDoorHasOneEncoding(f *testing.F)          { fuzzCodec(f, "door") }
-func FuzzPlaintextHasOneEncoding(f *testing.F)     { fuzzCodec(f, "plaintext") }
-func FuzzGossipHasOneEncoding(f *testing.F)        { fuzzCodec(f, "gossip") }
-func FuzzEventsHaveOneEncoding(f *testing.F)       { fuzzCodec(f, "batch of events") }
-func FuzzEpochsHaveOneEncoding(f *testing.F)       { fuzzCodec(f, "batch of epochs") }
-func FuzzRosterHasOneEncoding(f *testing.F)        { fuzzCodec(f, "roster") }
-func FuzzIssuersHaveOneEncoding(f *testing.F)      { fuzzCodec(f, "issuers") }
-func FuzzStatementsHaveOneEncoding(f *testing.F)   { fuzzCodec(f, "statements") }
-func FuzzRecordHasOneEncoding(f *testing.F)        { fuzzCodec(f, "node record") }
-func FuzzStatementHasOneEncoding(f *testing.F)     { fuzzCodec(f, "epoch statement") }
-func FuzzHelloHasOneEncoding(f *testing.F)         { fuzzCodec(f, "hello") }
-func FuzzFrameHasOneEncoding(f *testing.F)         { fuzzCodec(f, "frame") }
-func FuzzSecretRequestHasOneEncoding(f *testing.F) { fuzzCodec(f, "secret request") }
-func FuzzRefusalHasOneEncoding(f *testing.F)       { fuzzCodec(f, "refusal") }
-func FuzzKnockHasOneEncoding(f *testing.F)         { fuzzCodec(f, "knock") }
-func FuzzChallengeHasOneEncoding(f *testing.F)     { fuzzCodec(f, "challenge") }
-func FuzzResponseHasOneEncoding(f *testing.F)      { fuzzCodec(f, "path response") }
-func FuzzCarriedHasOneEncoding(f *testing.F)       { fuzzCodec(f, "carried packet") }
+func FuzzDoorHasOneEncoding(f *testing.F)            { fuzzCodec(f, "door") }
+func FuzzPlaintextHasOneEncoding(f *testing.F)       { fuzzCodec(f, "plaintext") }
+func FuzzGossipHasOneEncoding(f *testing.F)          { fuzzCodec(f, "gossip") }
+func FuzzEventsHaveOneEncoding(f *testing.F)         { fuzzCodec(f, "batch of events") }
+func FuzzEpochsHaveOneEncoding(f *testing.F)         { fuzzCodec(f, "batch of epochs") }
+func FuzzRosterHasOneEncoding(f *testing.F)          { fuzzCodec(f, "roster") }
+func FuzzIssuersHaveOneEncoding(f *testing.F)        { fuzzCodec(f, "issuers") }
+func FuzzStatementsHaveOneEncoding(f *testing.F)     { fuzzCodec(f, "statements") }
+func FuzzRecordHasOneEncoding(f *testing.F)          { fuzzCodec(f, "node record") }
+func FuzzStatementHasOneEncoding(f *testing.F)       { fuzzCodec(f, "epoch statement") }
+func FuzzNamingStatementHasOneEncoding(f *testing.F) { fuzzCodec(f, "naming statement") }
+func FuzzRevocationHasOneEncoding(f *testing.F)      { fuzzCodec(f, "revocation") }
+func FuzzHelloHasOneEncoding(f *testing.F)           { fuzzCodec(f, "hello") }
+func FuzzFrameHasOneEncoding(f *testing.F)           { fuzzCodec(f, "frame") }
+func FuzzSecretRequestHasOneEncoding(f *testing.F)   { fuzzCodec(f, "secret request") }
+func FuzzRefusalHasOneEncoding(f *testing.F)         { fuzzCodec(f, "refusal") }
+func FuzzKnockHasOneEncoding(f *testing.F)           { fuzzCodec(f, "knock") }
+func FuzzChallengeHasOneEncoding(f *testing.F)       { fuzzCodec(f, "challenge") }
+func FuzzResponseHasOneEncoding(f *testing.F)        { fuzzCodec(f, "path response") }
+func FuzzCarriedHasOneEncoding(f *testing.F)         { fuzzCodec(f, "carried packet") }
 
 func fuzzCodec(f *testing.F, name string) {
 	for _, v := range vectors(f) { // the ones to refuse are good places to start, too

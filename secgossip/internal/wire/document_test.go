@@ -67,7 +67,7 @@ func TestDocumentIsEnoughToJudgeTheVectors(t *testing.T) {
 	judges := map[string]func(document){
 		"door": judgeDoor, "plaintext": judgePlaintext, "gossip": judgeGossip, "batch of events": judgeEvents,
 		"challenge": judgeChallenge, "path response": judgeResponse,
-		"node record": judgeRecord, "epoch statement": judgeStatement,
+		"node record": judgeRecord, "epoch statement": judgeStatement, "revocation": judgeRevocation,
 		"knock": judgeKnock, "frame": judgeFrame, "hello": judgeHello, "secret request": judgeSecretRequest,
 		"ack": judgeAck, "refusal": judgeRefusal, "carried packet": judgeCarried,
 	}
@@ -115,7 +115,7 @@ func TestDocumentIsReadWithoutOurCode(t *testing.T) {
 // Sections 4.2 and 4.3.
 
 func judgeDoor(d document) {
-	require(len(d.raw) == 16 && d.raw[0] >= 1 && d.raw[0] <= 7 && isZero(d.raw[12:]))
+	require(len(d.raw) == 16 && d.raw[0] >= 1 && d.raw[0] <= 8 && isZero(d.raw[12:]))
 }
 
 func judgePlaintext(d document) {
@@ -161,7 +161,7 @@ func judgeResponse(d document) {
 // A time in milliseconds that is from 1970 on and before the year 10000.
 func isClock(millis uint64) bool { return millis >= 1 && millis <= 253_402_300_799_000 }
 
-// Sections 3.5 and 3.6.
+// Sections 3.5, 3.6 and 3.8.
 
 func judgeRecord(d document) {
 	require(len(d.raw) <= 800)
@@ -194,6 +194,8 @@ func judgeRecord(d document) {
 func judgeStatement(d document) {
 	require(len(d.raw) <= 512)
 	fields := openSigned(d, "secgossip/1 epoch")
+	revoked, revokes := fields.take(8)
+	named, names := fields.take(9)
 	action, number := fields.uint(1), fields.uint(2)
 	previous, commitment := fields.bytes(3), fields.bytes(4)
 	keeper, when, reason := fields.text(5), fields.uint(6), fields.text(7)
@@ -203,6 +205,36 @@ func judgeStatement(d document) {
 	require(len(previous) == 32 && isZero(previous) == (number == 1))
 	require(len(commitment) == 32 && !isZero(commitment))
 	require(len(keeper) >= 1 && len(keeper) <= 63 && when > 0 && len(reason) >= 1 && len(reason) <= 64)
+	if revokes {
+		digest, ok := revoked.([]byte)
+		require(ok && len(digest) == 16 && !isZero(digest) && action == 1)
+	}
+	if names {
+		list, ok := named.([]any)
+		require(ok && revokes && len(list) >= 1 && len(list) <= 6)
+		var last []byte
+		for _, entry := range list {
+			raw, ok := entry.([]byte)
+			require(ok && len(raw) == 24 && bytes.Compare(last, raw[:16]) < 0)
+			when := binary.BigEndian.Uint64(raw[16:])
+			require(when > 0 && when <= 253402300799000)
+			last = raw[:16]
+		}
+	}
+}
+
+func judgeRevocation(d document) {
+	require(len(d.raw) <= 448)
+	fields := openSigned(d, "secgossip/1 revocation")
+	verb, kind, name, key := fields.uint(1), fields.uint(2), fields.text(3), fields.bytes(4)
+	before, keeper, issued, reason := fields.uint(5), fields.text(6), fields.uint(7), fields.text(8)
+	require(len(fields) == 0)
+
+	const last = 253402300799000
+	require(verb >= 1 && verb <= 3 && (kind == 1 || kind == 2) && len(key) == 32)
+	require(len(name) >= 1 && len(name) <= 63 && len(keeper) >= 1 && len(keeper) <= 63)
+	require(before > 0 && before <= last && issued > 0 && issued <= last && (verb == 2) == (before == last))
+	require(len(reason) >= 1 && len(reason) <= 64)
 }
 
 // openSigned is section 3.3: the one shape, and the signature.
@@ -262,8 +294,8 @@ func judgeKnock(d document) {
 // Sections 7.3 and 7.4.
 
 func judgeFrame(d document) {
-	require(len(d.raw) >= 5 && d.raw[0] >= 1 && d.raw[0] <= 9)
-	most := []uint32{0, 872, 3_284_992, 65_664, 32_896, 40, 32, 24, 129, 1183}[d.raw[0]]
+	require(len(d.raw) >= 5 && d.raw[0] >= 1 && d.raw[0] <= 11)
+	most := []uint32{0, 872, 3_284_992, 65_664, 32_896, 40, 32, 32, 129, 1183, 0, 921_600}[d.raw[0]]
 	length := binary.BigEndian.Uint32(d.raw[1:])
 	require(length <= most && int(length) == len(d.raw)-5)
 }
@@ -292,7 +324,7 @@ func judgeRefusal(d document) {
 }
 
 func judgeCarried(d document) {
-	require(len(d.raw) >= 1 && len(d.raw) <= 1183 && d.raw[0] >= 1 && d.raw[0] <= 7)
+	require(len(d.raw) >= 1 && len(d.raw) <= 1183 && d.raw[0] >= 1 && d.raw[0] <= 8)
 }
 
 // CBOR, as much of it as section 1 allows.

@@ -16,10 +16,12 @@ const (
 	PacketPathResponse  PacketType = 6 // yes, it did
 
 	PacketState PacketType = 7 // how far its sender is with epochs
+
+	PacketRevocations PacketType = 8 // signed revocations, each with its keeper's credential
 )
 
 // Known reports whether t is one of the packet types above.
-func (t PacketType) Known() bool { return t >= PacketGossip && t <= PacketState }
+func (t PacketType) Known() bool { return t >= PacketGossip && t <= PacketRevocations }
 
 // A Door is the first block of a datagram, decrypted: what a receiver must know
 // before it can open the rest. Protocol 4.2.

@@ -49,6 +49,11 @@ type Statement struct {
 	Keeper     string   // name of the node that signs
 	Issued     time.Time
 	Reason     string // 1 to MaxReason bytes: "init", "operator", ...
+
+	// Of an install alone: the digest of the revocations that its keeper knew,
+	// zeros for none, and the newest of them.
+	Revoked [RevokedSize]byte
+	Named   []Named
 }
 
 // statementBody is the signed CBOR map.
@@ -60,6 +65,8 @@ type statementBody struct {
 	Keeper     string   `cbor:"5,keyasint"`
 	Issued     uint64   `cbor:"6,keyasint"` // Unix seconds
 	Reason     string   `cbor:"7,keyasint"`
+	Revoked    []byte   `cbor:"8,keyasint,omitempty"`
+	Named      [][]byte `cbor:"9,keyasint,omitempty"`
 }
 
 // A SignedStatement is a statement as it travels. It proves nothing before
@@ -99,6 +106,9 @@ func ParseStatement(raw []byte) (SignedStatement, error) {
 		Issued:     time.Unix(int64(body.Issued), 0).UTC(), // what overflows is negative, and refused
 		Reason:     body.Reason,
 	}
+	if err := s.readNamed(body); err != nil {
+		return SignedStatement{}, fmt.Errorf("epoch statement: %w", err)
+	}
 	if err := s.check(); err != nil {
 		return SignedStatement{}, fmt.Errorf("epoch statement: %w", err)
 	}
@@ -115,7 +125,7 @@ func (s Statement) encode() ([]byte, error) {
 	if err := s.check(); err != nil {
 		return nil, err
 	}
-	return cose.Marshal(statementBody{
+	body := statementBody{
 		Action:     uint8(s.Action),
 		Number:     s.Number,
 		Previous:   s.Previous,
@@ -123,7 +133,33 @@ func (s Statement) encode() ([]byte, error) {
 		Keeper:     s.Keeper,
 		Issued:     uint64(s.Issued.Unix()),
 		Reason:     s.Reason,
-	})
+	}
+	if s.Revoked != ([RevokedSize]byte{}) {
+		body.Revoked = s.Revoked[:]
+	}
+	for _, named := range s.Named {
+		body.Named = append(body.Named, named.encode())
+	}
+	return cose.Marshal(body)
+}
+
+// readNamed reads what a statement says about revocations. What is absent is zero,
+// and zeros are never written.
+func (s *Statement) readNamed(body statementBody) error {
+	if len(body.Revoked) > 0 {
+		if len(body.Revoked) != RevokedSize || bytes.Equal(body.Revoked, s.Revoked[:]) {
+			return errors.New("the digest of revocations is none")
+		}
+		s.Revoked = [RevokedSize]byte(body.Revoked)
+	}
+	for _, raw := range body.Named {
+		named, err := parseNamed(raw)
+		if err != nil {
+			return err
+		}
+		s.Named = append(s.Named, named)
+	}
+	return nil
 }
 
 func (s Statement) check() error {
@@ -148,5 +184,5 @@ func (s Statement) check() error {
 	if len(s.Reason) == 0 || len(s.Reason) > MaxReason {
 		return fmt.Errorf("a reason of %d bytes, want 1 to %d", len(s.Reason), MaxReason)
 	}
-	return nil
+	return s.checkNamed()
 }

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -14,7 +15,7 @@ func TestStatementVerifiesForItsKeyAndClusterOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.Statement != testStatement() {
+	if !reflect.DeepEqual(s.Statement, testStatement()) {
 		t.Errorf("got %+v, want %+v", s.Statement, testStatement())
 	}
 	if err := s.Verify(public(testKey(1)), testCluster); err != nil {
@@ -73,7 +74,7 @@ func TestImpossibleStatementIsRefused(t *testing.T) {
 			t.Errorf("%s: signed", test.name)
 		}
 		payload := must(t)(cose.Marshal(statementBody{
-			uint8(s.Action), s.Number, s.Previous, s.Commitment, s.Keeper, uint64(s.Issued.Unix()), s.Reason,
+			uint8(s.Action), s.Number, s.Previous, s.Commitment, s.Keeper, uint64(s.Issued.Unix()), s.Reason, nil, nil,
 		}))
 		raw := must(t)(cose.Sign(testKey(1), cose.Context(epochLabel, testCluster), payload))
 		if _, err := ParseStatement(raw); err == nil {

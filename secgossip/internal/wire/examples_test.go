@@ -76,6 +76,27 @@ func testStatement() Statement {
 	}
 }
 
+// namingStatement is testStatement with all that it can say about revocations.
+func namingStatement() Statement {
+	s := testStatement()
+	s.Revoked = [16]byte(bytes.Repeat([]byte{0x0d}, 16))
+	for i := range MaxNamed {
+		s.Named = append(s.Named, Named{Subject: [16]byte{byte(i + 1)}, Issued: testTime.Add(time.Duration(i) * time.Millisecond)})
+	}
+	return s
+}
+
+func testRevocation() Revocation {
+	return Revocation{
+		Verb:    VerbEvict,
+		Subject: Subject{Kind: KindNode, Name: "web-1", Key: [32]byte(bytes.Repeat([]byte{0x5b}, 32))},
+		Before:  testTime.Add(123 * time.Millisecond),
+		Keeper:  "keeper-1",
+		Issued:  testTime.Add(124 * time.Millisecond),
+		Reason:  "stolen",
+	}
+}
+
 func testHello() Hello {
 	return Hello{
 		Purpose: PurposeEpoch,
@@ -90,6 +111,11 @@ func testHello() Hello {
 func mustRecord(t testing.TB, r Record) []byte {
 	t.Helper()
 	return must(t)(SignRecord(testKey(1), testCluster, r))
+}
+
+func mustRevocation(t testing.TB, r Revocation) []byte {
+	t.Helper()
+	return must(t)(SignRevocation(testKey(1), testCluster, r))
 }
 
 func mustStatement(t testing.TB, s Statement) []byte {
@@ -191,6 +217,26 @@ func codecs() []codec {
 			}
 			return reencoded(s.Raw, s.message.Payload, s.encode)
 		}},
+		{name: "naming statement", example: func(t testing.TB) []byte {
+			return mustStatement(t, namingStatement())
+		}, again: func(raw []byte) ([]byte, error) {
+			s, err := ParseStatement(raw)
+			if err != nil {
+				return nil, err
+			}
+			return reencoded(s.Raw, s.message.Payload, s.encode)
+		}},
+		{name: "revocation", example: func(t testing.TB) []byte {
+			return mustRevocation(t, testRevocation())
+		}, again: func(raw []byte) ([]byte, error) {
+			r, err := ParseRevocation(raw)
+			if err != nil {
+				return nil, err
+			}
+			return reencoded(r.Raw, r.message.Payload, r.encode)
+		}},
+		{name: "revocations", open: true, example: items(BatchRevocations), again: batch(BatchRevocations)},
+		{name: "revoked", open: true, example: items(BatchRevoked), again: batch(BatchRevoked)},
 		{name: "hello", example: func(t testing.TB) []byte {
 			return must(t)(testHello().Append(nil))
 		}, again: func(raw []byte) ([]byte, error) {
@@ -283,6 +329,6 @@ func reencoded(raw, payload []byte, encode func() ([]byte, error)) ([]byte, erro
 func allFrames() []FrameType {
 	return []FrameType{
 		FrameHello, FrameRoster, FrameIssuers, FrameEpochs, FrameSecretRequest, FrameSecret, FrameAck, FrameRefusal,
-		FramePacket, FrameAlive,
+		FramePacket, FrameAlive, FrameRevocations,
 	}
 }

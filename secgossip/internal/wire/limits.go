@@ -128,8 +128,28 @@ const (
 
 	// MaxEpochStatement is a whole signed epoch statement: 94 COSE + 1 map + 2
 	// action + 10 number + 35 previous + 35 commitment + 66 keeper + 10 issued
-	// + 67 reason = 320, and room for the revocations of a later version.
+	// + 67 reason + 18 digest of revocations + 158 named ones = 496.
 	MaxEpochStatement = 512
+
+	// SubjectSize is the hash of whom a revocation is about, cut: two of 1,024
+	// share one with a probability of 2^-109. RevokedSize is the digest of all
+	// revocations, cut alike.
+	SubjectSize = 16
+	RevokedSize = 16
+
+	// NamedSize is a revocation as an epoch statement names it, by subject and
+	// time, and MaxNamed how many it names: 6 x (2 + 24) + 2 = 158 bytes.
+	NamedSize = SubjectSize + 8
+	MaxNamed  = 6
+
+	// MaxRevocation is a whole signed revocation: 94 COSE + 1 map + 2 verb + 2
+	// kind + 66 name + 35 key + 10 before + 66 keeper + 10 issued + 67 reason =
+	// 353, or the credential beside it.
+	MaxRevocation = MaxCredential
+
+	// MaxRevocations is how many subjects of revocations a cluster has at a time.
+	// All of them with their credentials are 922 KB in a stream.
+	MaxRevocations = 1024
 )
 
 // Streams.

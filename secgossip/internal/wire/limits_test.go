@@ -42,13 +42,23 @@ func TestLargestSignedMessagesFitTheirLimits(t *testing.T) {
 		t.Errorf("the largest record: %v", err)
 	}
 
-	s := testStatement()
+	s := namingStatement()
+	for i := range s.Named {
+		s.Named[i].Issued = Forever
+	}
 	s.Number = 1<<64 - 1
 	s.Keeper = strings.Repeat("k", MaxName)
 	s.Reason = strings.Repeat("r", MaxReason)
 	statement := mustStatement(t, s)
 	if len(statement) > MaxEpochStatement {
 		t.Errorf("the largest statement: got %d bytes, limit %d", len(statement), MaxEpochStatement)
+	}
+
+	r := testRevocation()
+	r.Verb, r.Before, r.Issued = VerbBan, Forever, Forever
+	r.Name, r.Keeper, r.Reason = strings.Repeat("n", MaxName), s.Keeper, s.Reason
+	if revocation := mustRevocation(t, r); len(revocation) > MaxRevocation {
+		t.Errorf("the largest revocation: got %d bytes, limit %d", len(revocation), MaxRevocation)
 	}
 
 	h := testHello()
@@ -69,6 +79,7 @@ func TestOverlongMessagesAreRefusedBeforeTheyAreDecoded(t *testing.T) {
 	}{
 		{"node record", MaxRecord, func(raw []byte) error { _, err := ParseRecord(raw); return err }},
 		{"epoch statement", MaxEpochStatement, func(raw []byte) error { _, err := ParseStatement(raw); return err }},
+		{"revocation", MaxRevocation, func(raw []byte) error { _, err := ParseRevocation(raw); return err }},
 		{"hello", MaxHello, func(raw []byte) error { _, err := ParseHello(raw); return err }},
 		{"gossip", MaxPayload, func(raw []byte) error { _, err := ParseGossip(raw); return err }},
 		{"batch of events", MaxPayload, func(raw []byte) error { _, err := BatchEvents.Parse(raw); return err }},

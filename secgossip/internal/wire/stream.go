@@ -23,6 +23,7 @@ const (
 	FrameRefusal       FrameType = 8  // a Refusal, the last frame of who sends it
 	FramePacket        FrameType = 9  // a Carried packet; only after a sync for PurposeCarrier
 	FrameAlive         FrameType = 10 // nothing in it: packets arrive; only there as well
+	FrameRevocations   FrameType = 11 // BatchRevoked
 )
 
 // Why a frame was not read. After either of them the stream is of no more use.
@@ -54,6 +55,8 @@ func (t FrameType) maxBody() int {
 		return MaxCarried
 	case FrameAlive:
 		return 0
+	case FrameRevocations:
+		return 2 * MaxRevocations * (LengthSize + MaxRevocation)
 	}
 	return -1
 }

@@ -68,6 +68,20 @@ func vectors(t testing.TB) []vector {
 		change(&body)
 		return signedAs(epochLabel, testCluster, encoded(body))
 	}
+	naming := func(change func(*statementBody)) []byte {
+		return statement(func(b *statementBody) {
+			b.Revoked = bytes.Repeat([]byte{0x0d}, 16)
+			b.Named = [][]byte{append(bytes.Repeat([]byte{1}, 16), 0, 0, 1, 0, 0, 0, 0, 0), append(bytes.Repeat([]byte{2}, 16), 0, 0, 1, 0, 0, 0, 0, 1)}
+			change(b)
+		})
+	}
+	revocation := func(change func(*revocationBody)) []byte {
+		body := revocationBody{
+			Verb: 1, Kind: 1, Name: "web-1", Key: [32]byte{7}, Before: 1, Keeper: "keeper-1", Issued: 1, Reason: "stolen",
+		}
+		change(&body)
+		return signedAs(revocationLabel, testCluster, encoded(body))
+	}
 	hello := func(change func(*helloBody)) []byte {
 		body := helloBody{Purpose: 2, Record: []byte("record"), Highest: 7, Primary: 6, Millis: 1}
 		change(&body)
@@ -143,10 +157,43 @@ func vectors(t testing.TB) []vector {
 			statement(func(b *statementBody) { b.Commitment = [32]byte{} }), signer},
 		{"statement-reason", "epoch statement", false, "No reason.", statement(func(b *statementBody) { b.Reason = "" }), signer},
 
+		{"statement-named-many", "epoch statement", false, "Seven revocations are named.", naming(func(b *statementBody) {
+			b.Named = nil
+			for i := range 7 {
+				b.Named = append(b.Named, append(bytes.Repeat([]byte{byte(i)}, 16), 0, 0, 1, 0, 0, 0, 0, 0))
+			}
+		}), signer},
+		{"statement-named-twice", "epoch statement", false, "A subject is named twice.",
+			naming(func(b *statementBody) { b.Named[1] = b.Named[0] }), signer},
+		{"statement-named-order", "epoch statement", false, "The named revocations are not ascending.",
+			naming(func(b *statementBody) { slices.Reverse(b.Named) }), signer},
+		{"statement-named-short", "epoch statement", false, "A named revocation of 23 bytes.",
+			naming(func(b *statementBody) { b.Named[1] = b.Named[1][:23] }), signer},
+		{"statement-named-none", "epoch statement", false, "Revocations are named, and there is no digest.",
+			naming(func(b *statementBody) { b.Revoked = nil }), signer},
+		{"statement-named-use", "epoch statement", false, "A use that names revocations.",
+			naming(func(b *statementBody) { b.Action = 2 }), signer},
+		{"statement-revoked-zero", "epoch statement", false, "The digest of revocations is zero.",
+			statement(func(b *statementBody) { b.Revoked = make([]byte, 16) }), signer},
+
+		{"revocation-verb", "revocation", false, "Verb 4 is unknown.", revocation(func(b *revocationBody) { b.Verb = 4 }), signer},
+		{"revocation-kind", "revocation", false, "Kind 3 is unknown.", revocation(func(b *revocationBody) { b.Kind = 3 }), signer},
+		{"revocation-name", "revocation", false, "No name.", revocation(func(b *revocationBody) { b.Name = "" }), signer},
+		{"revocation-before", "revocation", false, "It voids what was issued before 1970.",
+			revocation(func(b *revocationBody) { b.Before = 0 }), signer},
+		{"revocation-ban", "revocation", false, "A ban that ends.", revocation(func(b *revocationBody) { b.Verb = 2 }), signer},
+		{"revocation-ever", "revocation", false, "An eviction for ever.",
+			revocation(func(b *revocationBody) { b.Before = maxUnixSeconds * 1000 }), signer},
+		{"revocation-reason", "revocation", false, "No reason.", revocation(func(b *revocationBody) { b.Reason = "" }), signer},
+		{"revocation-label", "revocation", false, "It was signed as an epoch statement.",
+			signedAs(epochLabel, testCluster, encoded(revocationBody{
+				Verb: 1, Kind: 1, Name: "web-1", Key: [32]byte{7}, Before: 1, Keeper: "keeper-1", Issued: 1, Reason: "stolen",
+			})), signer},
+
 		{"hello-purpose", "hello", false, "Purpose 4 is unknown.", hello(func(b *helloBody) { b.Purpose = 4 }), nil},
 		{"hello-primary", "hello", false, "It seals with an epoch above the highest it holds.", hello(func(b *helloBody) { b.Primary = 8 }), nil},
 		{"hello-time", "hello", false, "The time is zero.", hello(func(b *helloBody) { b.Millis = 0 }), nil},
-		{"frame-type", "frame", false, "Type 11 is unknown.", []byte{11, 0, 0, 0, 0}, nil},
+		{"frame-type", "frame", false, "Type 12 is unknown.", []byte{12, 0, 0, 0, 0}, nil},
 		{"frame-long", "frame", false, "A hello that claims 873 bytes.", []byte{1, 0, 0, 0x03, 0x69}, nil},
 		{"frame-cut", "frame", false, "The body is cut off.", cut("frame"), nil},
 		{"secret-request-zero", "secret request", false, "Number 0.", make([]byte, SecretRequestSize), nil},
@@ -174,6 +221,12 @@ func vectors(t testing.TB) []vector {
 		{"record", "node record", true, "Two endpoints, IPv4 and IPv6.", examples["node record"], signer},
 		{"record-leaving", "node record", true, "The node leaves.", record(func(b *recordBody) { b.Leaving = true }), signer},
 		{"statement", "epoch statement", true, "Install 7, by the keeper keeper-1.", examples["epoch statement"], signer},
+		{"statement-named", "epoch statement", true, "A digest of the revocations, and two that are named.",
+			naming(func(*statementBody) {}), signer},
+		{"revocation", "revocation", true, "The node web-1 is evicted.", examples["revocation"], signer},
+		{"revocation-for-ever", "revocation", true, "A client is banned, by its name alone.", revocation(func(b *revocationBody) {
+			b.Verb, b.Kind, b.Key, b.Before = 2, 2, [32]byte{}, maxUnixSeconds*1000
+		}), signer},
 		{"hello", "hello", true, "Purpose 2, highest 7, primary 6, 1,780,000,000 s after 1970.", examples["hello"], nil},
 		{"frame", "frame", true, "A frame of type 1. Its body is not this layer's.", examples["frame"], nil},
 		{"secret-request", "secret request", true, "Epoch 7.", examples["secret request"], nil},
@@ -221,6 +274,9 @@ func (v vector) accepts(t *testing.T, raw []byte) bool {
 	case "epoch statement":
 		s, err := ParseStatement(raw)
 		return err == nil && s.Verify(public(testKey(1)), testCluster) == nil
+	case "revocation":
+		r, err := ParseRevocation(raw)
+		return err == nil && r.Verify(public(testKey(1)), testCluster) == nil
 	case "knock":
 		k, err := ParseKnock(raw)
 		if err != nil {

@@ -48,6 +48,11 @@ const (
 	AgentServiceRotateKeysProcedure = "/secgossip.v1.AgentService/RotateKeys"
 	// AgentServiceListKeysProcedure is the procedure name of the AgentService's ListKeys RPC.
 	AgentServiceListKeysProcedure = "/secgossip.v1.AgentService/ListKeys"
+	// AgentServiceRevokeProcedure is the procedure name of the AgentService's Revoke RPC.
+	AgentServiceRevokeProcedure = "/secgossip.v1.AgentService/Revoke"
+	// AgentServiceListRevocationsProcedure is the procedure name of the AgentService's ListRevocations
+	// RPC.
+	AgentServiceListRevocationsProcedure = "/secgossip.v1.AgentService/ListRevocations"
 	// AgentServiceListHandlersProcedure is the procedure name of the AgentService's ListHandlers RPC.
 	AgentServiceListHandlersProcedure = "/secgossip.v1.AgentService/ListHandlers"
 	// AgentServiceListRunsProcedure is the procedure name of the AgentService's ListRuns RPC.
@@ -106,6 +111,20 @@ var (
 			Procedure:  AgentServiceListKeysProcedure,
 		}
 	})
+	agentServiceRevokeSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_secgossip_v1_agent_proto.Services().ByName("AgentService").Methods().ByName("Revoke"),
+			Procedure:  AgentServiceRevokeProcedure,
+		}
+	})
+	agentServiceListRevocationsSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_secgossip_v1_agent_proto.Services().ByName("AgentService").Methods().ByName("ListRevocations"),
+			Procedure:  AgentServiceListRevocationsProcedure,
+		}
+	})
 	agentServiceListHandlersSpec = sync.OnceValue(func() connect.Spec {
 		return connect.Spec{
 			StreamType: connect.StreamTypeUnary,
@@ -154,6 +173,14 @@ type AgentServiceClient interface {
 	// ListKeys returns the epochs that the agent holds, newest first. No call
 	// returns a key. Grant: keys:read or keys:rotate.
 	ListKeys(context.Context, *v1.ListKeysRequest) (*v1.ListKeysResponse, error)
+	// Revoke takes a node's or a client's identity back, or ends a ban, and starts a
+	// new epoch. The agent must be a keeper's. It answers when every live member has
+	// confirmed, or after a minute with those that have not; ending the call early
+	// ends nothing. Grant: node:evict.
+	Revoke(context.Context, *v1.RevokeRequest) (*v1.RevokeResponse, error)
+	// ListRevocations returns the identities that were taken back, the oldest first.
+	// Grant: members:read or node:evict.
+	ListRevocations(context.Context, *v1.ListRevocationsRequest) (*v1.ListRevocationsResponse, error)
 	// ListHandlers returns the handlers of the agent and how each fares, by number.
 	// Grant: monitor.
 	ListHandlers(context.Context, *v1.ListHandlersRequest) (*v1.ListHandlersResponse, error)
@@ -236,6 +263,14 @@ type AgentServiceHandler interface {
 	// ListKeys returns the epochs that the agent holds, newest first. No call
 	// returns a key. Grant: keys:read or keys:rotate.
 	ListKeys(context.Context, *v1.ListKeysRequest) (*v1.ListKeysResponse, error)
+	// Revoke takes a node's or a client's identity back, or ends a ban, and starts a
+	// new epoch. The agent must be a keeper's. It answers when every live member has
+	// confirmed, or after a minute with those that have not; ending the call early
+	// ends nothing. Grant: node:evict.
+	Revoke(context.Context, *v1.RevokeRequest) (*v1.RevokeResponse, error)
+	// ListRevocations returns the identities that were taken back, the oldest first.
+	// Grant: members:read or node:evict.
+	ListRevocations(context.Context, *v1.ListRevocationsRequest) (*v1.ListRevocationsResponse, error)
 	// ListHandlers returns the handlers of the agent and how each fares, by number.
 	// Grant: monitor.
 	ListHandlers(context.Context, *v1.ListHandlersRequest) (*v1.ListHandlersResponse, error)
@@ -258,6 +293,8 @@ func RegisterAgentServiceHandler(server *connect.Server, svc AgentServiceHandler
 		connect.Method{Spec: agentServiceLeaveSpec(), Handler: adapter.leave},
 		connect.Method{Spec: agentServiceRotateKeysSpec(), Handler: adapter.rotateKeys},
 		connect.Method{Spec: agentServiceListKeysSpec(), Handler: adapter.listKeys},
+		connect.Method{Spec: agentServiceRevokeSpec(), Handler: adapter.revoke},
+		connect.Method{Spec: agentServiceListRevocationsSpec(), Handler: adapter.listRevocations},
 		connect.Method{Spec: agentServiceListHandlersSpec(), Handler: adapter.listHandlers},
 		connect.Method{Spec: agentServiceListRunsSpec(), Handler: adapter.listRuns},
 		connect.Method{Spec: agentServiceReloadSpec(), Handler: adapter.reload},
@@ -324,6 +361,14 @@ func (UnimplementedAgentServiceHandler) RotateKeys(context.Context, *v1.RotateKe
 
 func (UnimplementedAgentServiceHandler) ListKeys(context.Context, *v1.ListKeysRequest) (*v1.ListKeysResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "secgossip.v1.AgentService.ListKeys is not implemented")
+}
+
+func (UnimplementedAgentServiceHandler) Revoke(context.Context, *v1.RevokeRequest) (*v1.RevokeResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "secgossip.v1.AgentService.Revoke is not implemented")
+}
+
+func (UnimplementedAgentServiceHandler) ListRevocations(context.Context, *v1.ListRevocationsRequest) (*v1.ListRevocationsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "secgossip.v1.AgentService.ListRevocations is not implemented")
 }
 
 func (UnimplementedAgentServiceHandler) ListHandlers(context.Context, *v1.ListHandlersRequest) (*v1.ListHandlersResponse, error) {
@@ -393,6 +438,22 @@ func (c *agentServiceClient) RotateKeys(ctx context.Context, req *v1.RotateKeysR
 func (c *agentServiceClient) ListKeys(ctx context.Context, req *v1.ListKeysRequest) (*v1.ListKeysResponse, error) {
 	var res v1.ListKeysResponse
 	if err := c.client.CallUnary(ctx, agentServiceListKeysSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *agentServiceClient) Revoke(ctx context.Context, req *v1.RevokeRequest) (*v1.RevokeResponse, error) {
+	var res v1.RevokeResponse
+	if err := c.client.CallUnary(ctx, agentServiceRevokeSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *agentServiceClient) ListRevocations(ctx context.Context, req *v1.ListRevocationsRequest) (*v1.ListRevocationsResponse, error) {
+	var res v1.ListRevocationsResponse
+	if err := c.client.CallUnary(ctx, agentServiceListRevocationsSpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -494,6 +555,30 @@ func (h agentServiceHandler) listKeys(ctx context.Context, _ connect.Spec, strea
 		return err
 	}
 	res, err := h.svc.ListKeys(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h agentServiceHandler) revoke(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.RevokeRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.Revoke(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h agentServiceHandler) listRevocations(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.ListRevocationsRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.ListRevocations(ctx, &req)
 	if err != nil {
 		return err
 	}
