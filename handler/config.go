@@ -33,14 +33,10 @@ type Config struct {
 	// started twice. Without one, whoever dispatches events must see to that.
 	Journal Journal
 
-	// UnfinishedDir is an existing directory of the agent alone, where the events
-	// of idempotent handlers are kept while they are run. Without one no run is
-	// repeated after a crash.
+	// UnfinishedDir is a directory of the agent alone, made when it is needed, where
+	// the events of idempotent handlers are kept while they are run. Without one no
+	// run is repeated after a crash: see Repeat.
 	UnfinishedDir string
-
-	// Ready, if not nil, is called by New when nothing is wrong and nothing has
-	// started: the last chance to make what Journal and UnfinishedDir need.
-	Ready func() error
 
 	// OnResult, if not nil, is called after each run from a goroutine of
 	// that handler, whose next run waits for it to return. It must not call

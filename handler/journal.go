@@ -109,6 +109,9 @@ func keepEvent(path string, k kept) error {
 	if err != nil {
 		return err
 	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
 	file, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
@@ -127,16 +130,27 @@ func keepEvent(path string, k kept) error {
 	return err
 }
 
-// unfinished takes the events of runs that were cut short from their folder. What
-// it returns is not on disk any more: it is run once and no more.
-func unfinished(folder string) ([]kept, error) {
+// leftOver names the files of runs that were cut short.
+func leftOver(folder string) (names []string, err error) {
+	if folder == "" {
+		return nil, nil
+	}
 	entries, err := os.ReadDir(folder)
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	var all []kept
 	for _, entry := range entries {
-		path := filepath.Join(folder, entry.Name())
+		names = append(names, entry.Name())
+	}
+	return names, nil
+}
+
+// unfinished takes the events of runs that were cut short from their folder. What
+// it returns is not on disk any more: it is run once and no more.
+func unfinished(folder string, names []string) ([]kept, error) {
+	var all []kept
+	for _, name := range names {
+		path := filepath.Join(folder, name)
 		k, readErr := readKept(path)
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
@@ -146,7 +160,7 @@ func unfinished(folder string) ([]kept, error) {
 			all = append(all, k)
 		}
 	}
-	if len(entries) > 0 {
+	if len(names) > 0 {
 		if err := syncFolder(folder); err != nil {
 			return nil, err
 		}

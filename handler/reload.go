@@ -64,12 +64,6 @@ func (r *Runner) Reload(specs []Spec, settings Settings) (Changes, error) {
 		}
 		return Changes{}, err
 	}
-	if r.config.Ready != nil {
-		if err := r.config.Ready(); err != nil {
-			return Changes{}, err
-		}
-		r.config.Ready = nil // New was the first to reload
-	}
 
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -15,6 +15,7 @@ import (
 type Runner struct {
 	config  Config // what holds for all handlers
 	history history
+	left    []string        // files that the start before left in UnfinishedDir
 	ctx     context.Context // ends when Close is called
 	stop    context.CancelFunc
 	workers sync.WaitGroup
@@ -45,7 +46,7 @@ func (s Stats) Title() string { return s.Spec.title() }
 // and returns the Runner. Its error joins all problems there are, each with
 // what to do about it. Nothing runs yet, but every handler has been rehearsed:
 // the shim has built the whole confinement around it and stopped just before
-// running it. Idempotent runs that a crash cut short are repeated.
+// running it.
 //
 // Without handlers there is nothing to confine, and New succeeds on machines
 // and systems that could not.
@@ -54,28 +55,26 @@ func New(config Config) (*Runner, error) {
 		// A shim that got here would start itself without end.
 		return nil, errors.New("internal error: handler.ShimMain was not called first in main")
 	}
-	r := &Runner{config: config}
+	// What is kept from now on is no left-over.
+	left, err := leftOver(config.UnfinishedDir)
+	if err != nil {
+		return nil, fmt.Errorf("events of runs that were cut short: %w", err)
+	}
+	r := &Runner{config: config, left: left}
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	if _, err := r.Reload(config.Specs, config.Settings); err != nil {
 		r.stop()
 		return nil, err
 	}
-	if err := r.repeatUnfinished(); err != nil {
-		r.stop()
-		r.workers.Wait()
-		return nil, fmt.Errorf("events of runs that were cut short: %w", err)
-	}
 	return r, nil
 }
 
-// repeatUnfinished queues what a crash cut short and may be repeated.
-func (r *Runner) repeatUnfinished() error {
-	if r.config.UnfinishedDir == "" {
-		return nil
-	}
-	list, err := unfinished(r.config.UnfinishedDir)
+// Repeat queues the idempotent runs that a crash cut short. Call it once, when
+// everything else has started: what it takes from the disk is not repeated again.
+func (r *Runner) Repeat() error {
+	list, err := unfinished(r.config.UnfinishedDir, r.left)
 	if err != nil {
-		return err
+		return fmt.Errorf("events of runs that were cut short: %w", err)
 	}
 	for _, k := range list {
 		attrs := []any{"event_id", k.Event.EventID, "program", fmt.Sprintf("%.200q", k.Handler)}

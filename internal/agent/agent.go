@@ -108,20 +108,14 @@ func (a *Agent) start(at home.Home) error {
 	if a.identity.Keyring.Recovered() {
 		a.logger.Warn("keyring was damaged, its previous version is in use; newer epochs are fetched from other members")
 	}
-	unfinished := filepath.Join(at.State(), "unfinished")
+	a.started.path = filepath.Join(at.State(), "runs.journal")
 	a.runner, err = handler.New(handler.Config{
 		Specs:         a.plan.handlers,
 		Settings:      a.settings.handlerSettings(a.plan.timeout),
 		Private:       append(at.Private(), a.settings.unlock().Private()...),
 		Journal:       &a.started,
-		UnfinishedDir: unfinished,
-		Ready: func() error { // an agent that does not start leaves nothing behind
-			if err := os.MkdirAll(unfinished, 0o700); err != nil {
-				return err
-			}
-			return a.started.open(filepath.Join(at.State(), "runs.journal"))
-		},
-		Logger: a.logger,
+		UnfinishedDir: filepath.Join(at.State(), "unfinished"),
+		Logger:        a.logger,
 	})
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrSetup, handlerError(err))
@@ -165,7 +159,10 @@ func (a *Agent) start(at home.Home) error {
 	if err := a.serveMetrics(); err != nil {
 		return err
 	}
-	return a.serve(verifier, events)
+	if err := a.serve(verifier, events); err != nil {
+		return err
+	}
+	return a.runner.Repeat()
 }
 
 // load locks the home and reads it. Only in this order is what it read what is
