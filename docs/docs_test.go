@@ -67,6 +67,55 @@ func TestSettingsAreThoseOfTheAgent(t *testing.T) {
 	}
 }
 
+func TestSettingsOfHandlersAreThoseOfTheAgent(t *testing.T) {
+	source := read(t, "../internal/agent/settings_handlers.go")
+	var got []string
+	defaults := make(map[string]string)
+	for _, row := range rows(t, "handlers.md", "## A handler with settings of its own") {
+		got = append(got, row[0])
+		defaults[row[0]] = row[1]
+	}
+	compare(t, "settings of a handler", got, all("`yaml:\"([a-z-]+)\"`", source))
+	constants := constantsOf(t, "../handler", "settings.go")
+	for key, name := range map[string]string{"concurrency": "DefaultConcurrency", "queue": "DefaultQueue", "processes": "DefaultProcesses"} {
+		if value, ok := constants[name]; !ok || value.ExactString() != defaults[key] {
+			t.Errorf("handlers.md gives %s the default %s, the code %v", key, defaults[key], value)
+		}
+	}
+	for key, name := range map[string]string{"memory": "DefaultMemory", "file-size": "DefaultFileSize"} {
+		value, ok := constants[name]
+		mib, err := strconv.ParseInt(strings.TrimSuffix(defaults[key], "MiB"), 10, 64)
+		if !ok || err != nil || value.ExactString() != strconv.FormatInt(mib<<20, 10) {
+			t.Errorf("handlers.md gives %s the default %s, the code %v", key, defaults[key], value)
+		}
+	}
+}
+
+func TestVariablesAreThoseOfTheHandlers(t *testing.T) {
+	source := read(t, "../handler/environment.go")
+	want := all(`"(SECGOSSIP_[A-Z_]+[A-Z])"`, source)
+	for _, name := range all(`prefix\+"([A-Z_]+)"`, source) {
+		want = append(want, "SERF_"+name)
+	}
+	want = append(want, "SERF_TAG_NAME", "PATH", "HOME", "TMPDIR", "LANG")
+	var got []string
+	for _, row := range rows(t, "handlers.md", "## What a handler is given") {
+		got = append(got, strings.Split(row[0], ", ")...)
+	}
+	compare(t, "variables", got, want)
+}
+
+func TestKeysOfTheDocumentAreThoseOfTheHandlers(t *testing.T) {
+	_, document, _ := strings.Cut(read(t, "../handler/json.go"), "type document struct {")
+	document, _, _ = strings.Cut(document, "\n}")
+	var got []string
+	for _, row := range rows(t, "handlers.md", "## JSON") {
+		got = append(got, strings.Split(row[0], ", ")...)
+	}
+
+	compare(t, "keys of the JSON document", got, all("`json:\"([a-z]+)", document))
+}
+
 func TestFilesAreThoseOfAHome(t *testing.T) {
 	source := read(t, "../internal/home/home.go")
 	compare(t, "files of a home", firstCells(t, "## Files of a home"), all(`(?m)^\t(?:file|dir)\w+\s+= "(.+)"$`, source))

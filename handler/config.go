@@ -6,44 +6,14 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"time"
 	"unicode/utf8"
 )
-
-// Sandbox says what to do on a machine that cannot confine handlers fully.
-type Sandbox string
-
-const (
-	// Strict refuses to run handlers there. It is what "" means.
-	Strict Sandbox = "strict"
-	// Reduced runs them with the layers there are. Layers says which, and
-	// never running as root is not one of those that can be missing.
-	Reduced Sandbox = "reduced"
-)
-
-// DefaultTimeout is how long a handler may run if the settings do not say.
-const DefaultTimeout = 30 * time.Second
-
-// Settings are the operator's. The zero value is the strictest.
-type Settings struct {
-	// User runs the handlers of an agent that is root: a name or a number,
-	// nobody by default. An agent that is not root can only name itself.
-	User string
-
-	// Writable are files and directories that handlers may write to. They
-	// exist, and no part of their path is a symlink.
-	Writable []string
-
-	// Timeout is how long a run may take, 30 s by default.
-	Timeout time.Duration
-
-	Sandbox Sandbox
-}
 
 // Config is what a Runner is made of.
 type Config struct {
 	// Specs are the handlers. A handler's number is its place in Specs.
-	Specs    []Spec
+	Specs []Spec
+	// Settings are those of every handler that has none of its own.
 	Settings Settings
 
 	// ScratchRoot is an existing directory for the runs' own directories,
@@ -59,6 +29,15 @@ type Config struct {
 	// then.
 	Private []string
 
+	// Journal remembers across restarts which runs were started, so that none is
+	// started twice. Without one, whoever dispatches events must see to that.
+	Journal Journal
+
+	// UnfinishedDir is a directory of the agent alone, made when it is needed, where
+	// the events of idempotent handlers are kept while they are run. Without one no
+	// run is repeated after a crash: see Repeat.
+	UnfinishedDir string
+
 	// OnResult, if not nil, is called after each run from a goroutine of
 	// that handler, whose next run waits for it to return. It must not call
 	// Close.
@@ -68,24 +47,13 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// withDefaults fills in what was left out and makes every path absolute. Its
-// error joins every setting that makes no sense on any machine.
+// withDefaults fills in what was left out and makes every path absolute; each
+// spec then holds all of its settings. Its error joins every setting that makes
+// no sense on any machine.
 func (c Config) withDefaults() (Config, error) {
 	var problems []error
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
-	}
-	if c.Settings.Timeout == 0 {
-		c.Settings.Timeout = DefaultTimeout
-	}
-	if c.Settings.Timeout < 0 {
-		problems = append(problems, fmt.Errorf("handler timeout %v is negative", c.Settings.Timeout))
-	}
-	if c.Settings.Sandbox == "" {
-		c.Settings.Sandbox = Strict
-	}
-	if s := c.Settings.Sandbox; s != Strict && s != Reduced {
-		problems = append(problems, fmt.Errorf("sandbox %q: it is %q or %q", s, Strict, Reduced))
 	}
 	if c.ScratchRoot == "" {
 		c.ScratchRoot = os.TempDir()
@@ -101,15 +69,61 @@ func (c Config) withDefaults() (Config, error) {
 		}
 		return full
 	}
+	complete := func(s Settings) Settings {
+		s = s.withDefaults()
+		s.Writable = mapped(s.Writable, absolute)
+		s.Readable = mapped(s.Readable, absolute)
+		if err := s.Check(); err != nil {
+			problems = append(problems, err)
+		}
+		return s
+	}
 	c.ScratchRoot = absolute(c.ScratchRoot)
-	c.Settings.Writable = mapped(c.Settings.Writable, absolute)
 	c.Private = mapped(c.Private, absolute)
+	common := c.Settings
+	c.Settings = complete(common)
+	names := make(map[string]bool)
 	c.Specs = mapped(c.Specs, func(s Spec) Spec {
 		s.Program = absolute(s.Program)
+		s.Settings = complete(common.under(s.Settings))
+		if s.Name != "" && names[s.Name] {
+			problems = append(problems, fmt.Errorf("two handlers are called %q", s.Name))
+		}
+		names[s.Name] = true
 		return s
 	})
-	return c, errors.Join(problems...)
+	return c, distinct(problems...)
 }
+
+// distinct joins problems and says each of them once: what is wrong with a
+// setting of all handlers is found at every one of them.
+func distinct(errs ...error) error {
+	var problems []error
+	seen := make(map[string]bool)
+	var add func(error)
+	add = func(err error) {
+		if err == nil {
+			return
+		}
+		if list, ok := err.(interface{ Unwrap() []error }); ok && isJoined(err, list.Unwrap()) {
+			for _, err := range list.Unwrap() {
+				add(err)
+			}
+			return
+		}
+		if text := err.Error(); !seen[text] {
+			seen[text] = true
+			problems = append(problems, err)
+		}
+	}
+	for _, err := range errs {
+		add(err)
+	}
+	return errors.Join(problems...)
+}
+
+// isJoined tells what errors.Join made from what fmt.Errorf made of several.
+func isJoined(err error, list []error) bool { return errors.Join(list...).Error() == err.Error() }
 
 func mapped[T any](list []T, change func(T) T) []T {
 	changed := make([]T, len(list))

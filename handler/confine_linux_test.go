@@ -100,16 +100,16 @@ func TestKernelConfirmsTheConfinement(t *testing.T) {
 func TestLimitsHold(t *testing.T) {
 	limits := []struct{ command, want string }{
 		{"ulimit -Hc", "0"},
-		{"ulimit -Hf", strconv.Itoa(maxFileSize / 512)}, // sh counts blocks
+		{"ulimit -Hf", strconv.Itoa(DefaultFileSize / 512)}, // sh counts blocks
 		{"ulimit -Hn", strconv.Itoa(maxOpenFiles)},
 		{"ulimit -Ht", "30"},
-		{"(head -c 20000000 /dev/zero > f) 2>/dev/null; stat -c %s f", strconv.Itoa(maxFileSize)},
+		{"(head -c 20000000 /dev/zero > f) 2>/dev/null; stat -c %s f", strconv.Itoa(DefaultFileSize)},
 	}
 	if raceDetector {
 		t.Log("memory is not limited under the race detector")
 	} else {
 		limits = append(limits, []struct{ command, want string }{
-			{"ulimit -Hd", strconv.Itoa(maxMemory / 1024)},
+			{"ulimit -Hd", strconv.Itoa(DefaultMemory / 1024)},
 			{"ulimit -Hv", strconv.Itoa(maxAddressSpace / 1024)},
 		}...)
 	}

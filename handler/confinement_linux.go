@@ -15,8 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// confinement is how all handlers of a Runner are run.
+// confinement is how one handler is run. Its settings are complete.
 type confinement struct {
+	settings    Settings
 	account     account
 	agentUID    int
 	writable    []string
@@ -31,6 +32,7 @@ type confinement struct {
 // newConfinement checks the settings and every program. It joins all problems.
 func newConfinement(config Config) (*confinement, error) {
 	c := &confinement{
+		settings:    config.Settings,
 		agentUID:    os.Geteuid(),
 		writable:    config.Settings.Writable,
 		scratchRoot: config.ScratchRoot,
@@ -62,6 +64,9 @@ func newConfinement(config Config) (*confinement, error) {
 	}
 	for _, path := range c.writable {
 		report(c.checkWritable(path))
+	}
+	for _, path := range config.Settings.Readable {
+		report(c.checkReadable(path))
 	}
 	for _, spec := range config.Specs {
 		report(c.checkHandler(spec))
@@ -109,6 +114,33 @@ func (c *confinement) checkWritable(path string) error {
 	for _, private := range c.private {
 		if within(path, private) || within(private, path) {
 			return fmt.Errorf("writable path %q overlaps %q, which belongs to the agent alone", path, private)
+		}
+	}
+	return nil
+}
+
+// systemRoots are what a program needs to run at all.
+var systemRoots = []string{"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/dev", "/proc"}
+
+// roots are the folders and files of which everything that is not private may be
+// read.
+func (c *confinement) roots() []string {
+	if len(c.settings.Readable) == 0 {
+		return []string{"/"}
+	}
+	return slices.Concat(systemRoots, c.settings.Readable)
+}
+
+// checkReadable looks at a path that a handler is to read. It grants nothing that
+// is private: a slip here must not show a key.
+func (c *confinement) checkReadable(path string) error {
+	physical, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return fmt.Errorf("readable path: %w; fix: name what exists", err)
+	}
+	for _, private := range c.private {
+		if within(physical, private) {
+			return fmt.Errorf("readable path %q lies in %q, which belongs to the agent alone", path, private)
 		}
 	}
 	return nil

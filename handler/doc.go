@@ -44,7 +44,10 @@
 //	SECGOSSIP_...       the same, and for user events and queries also
 //	SECGOSSIP_PRINCIPAL who fired it, as their certificate names them
 //	SECGOSSIP_EVENT_ID  its id in hex: equal ids are the same event
-//	SECGOSSIP_ORIGIN    the node at which it entered the cluster
+//	SECGOSSIP_ORIGIN    the node at which it entered the cluster, if that is known
+//
+// A handler whose settings say so gets one JSON document instead. docs/handlers.md
+// has all of it, and the settings that a handler can have of its own.
 //
 // Standard input is the payload of a user event or query, with a newline added
 // when it is not empty and does not end in one. For member events it is a line
@@ -66,7 +69,8 @@
 // descriptors 0 to 2 only, a umask of 077, a time limit (30 s unless set
 // otherwise) and the limits in limits_linux.go.
 //
-// One handler's runs follow one another; different handlers run side by side.
+// One handler's runs follow one another, unless its settings allow several at
+// once; different handlers run side by side.
 // When a run ends, by itself or by its time limit, every process left in its
 // process group is killed: a handler cannot leave a job behind. It is no place
 // to start a daemon.
@@ -85,6 +89,7 @@
 // # For the agent
 //
 // New checks every program and every setting and reports all problems at once.
-// Dispatch never waits. The main function of every program that uses New must
+// Dispatch never waits. Reload puts other handlers in the place of those there are.
+// The main function of every program that uses New must
 // call ShimMain before anything else.
 package handler

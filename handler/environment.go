@@ -39,6 +39,9 @@ func environment(e Event, home string) ([]string, error) {
 		case KindQuery:
 			vars[prefix+"QUERY_NAME"] = e.Name
 			vars[prefix+"QUERY_LTIME"] = ltime
+			if !e.Deadline.IsZero() {
+				vars["SECGOSSIP_QUERY_DEADLINE"] = strconv.FormatInt(e.Deadline.UnixMilli(), 10)
+			}
 		}
 	}
 	if e.Kind.named() {

@@ -1,6 +1,9 @@
 package handler
 
-import "net/netip"
+import (
+	"net/netip"
+	"time"
+)
 
 // Kind says what happened, in Serf's words.
 type Kind string
@@ -41,11 +44,18 @@ type Event struct {
 	LTime   uint64
 	Payload []byte
 
-	// Principal is who signed the event, EventID its id in hex, Origin the
-	// node at which it entered the cluster. User events and queries only.
+	// Principal is who signed the event, TokenID with which token and EventID the
+	// event's own id, both in hex. Origin is the node at which it entered the
+	// cluster, if that is known. User events and queries only.
 	Principal string
+	TokenID   string
 	EventID   string
 	Origin    string
+
+	// Expires is from when on no node takes the event any more, Deadline until
+	// when an answer to a query is waited for.
+	Expires  time.Time
+	Deadline time.Time
 
 	// Members are whom a member event is about.
 	Members []Member
@@ -54,6 +64,8 @@ type Event struct {
 	// the event: tags can change while the agent runs.
 	SelfName string
 	SelfTags map[string]string
+
+	again bool // a run that a crash cut short is repeated
 }
 
 // Member is one line of a member event.

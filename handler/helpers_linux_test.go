@@ -136,6 +136,9 @@ func launch(t testing.TB, config Config) *Runner {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { shut(t, r) })
+	if err := r.Repeat(); err != nil {
+		t.Fatal(err)
+	}
 	return r
 }
 

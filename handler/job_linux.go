@@ -32,6 +32,7 @@ type job struct {
 	Env  []string
 	Work string // working directory; handlers may write there
 
+	Roots    []string // where what may be read lies
 	Readable []string // what may be read although it lies in Private
 	Writable []string
 	Private  []string
@@ -42,6 +43,9 @@ type job struct {
 	EmptyBounding bool // the shim can and must empty the bounding set
 	MinLandlock   int
 	CPUSeconds    uint64
+	FileSize      uint64
+	Processes     uint64
+	Memory        uint64
 	Parent        int // process id of the agent
 	Rehearsal     bool
 	Script        bool // scriptFD is there
@@ -51,11 +55,15 @@ func (c *confinement) newJob(program string, dir *scratch, argv, env []string) *
 	return &job{
 		Program: program,
 		Argv:    argv, Env: env, Work: dir.work,
+		Roots:    c.roots(),
 		Readable: []string{dir.program}, Writable: c.writable, Private: c.private,
 		UID: c.account.uid, GID: c.account.gid, Groups: c.account.groups, Switched: c.account.switched,
 		EmptyBounding: c.account.switched && c.canDropAll,
 		MinLandlock:   c.minLandlock,
 		CPUSeconds:    uint64((c.timeout + time.Second - 1) / time.Second),
+		FileSize:      c.settings.FileSize,
+		Processes:     uint64(c.settings.Processes),
+		Memory:        c.settings.Memory,
 		Parent:        os.Getpid(),
 	}
 }

@@ -55,7 +55,11 @@ func restrictFiles(job *job) error {
 	if err != nil {
 		return err
 	}
-	dirs, files := readable("/", job.Private)
+	var dirs, files []string
+	for _, root := range job.Roots {
+		moreDirs, moreFiles := readableBelow(root, job.Private)
+		dirs, files = append(dirs, moreDirs...), append(files, moreFiles...)
+	}
 	rules = append(rules,
 		landlock.RODirs(dirs...).IgnoreIfMissing(),
 		landlock.ROFiles(files...).IgnoreIfMissing(),
@@ -103,6 +107,18 @@ func directoryRule(path string, abi int) landlock.Rule {
 		rule = rule.WithRefer()
 	}
 	return rule
+}
+
+// readableBelow is readable of a root, which may be a file or not be there.
+func readableBelow(root string, private []string) (dirs, files []string) {
+	info, err := os.Stat(root)
+	switch {
+	case err != nil:
+		return nil, nil
+	case !info.IsDir():
+		return nil, []string{root}
+	}
+	return readable(root, private)
 }
 
 // readable lists what may be read so that nothing private is. Landlock

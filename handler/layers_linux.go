@@ -24,7 +24,7 @@ func Layers() []Layer {
 			"left as it is, because the agent lacks CAP_SETPCAP"),
 		either("descriptors", closes, "0 to 2 only", "close_range is missing (Linux 5.11)"),
 		either("limits", true, "time, CPU time, memory, file size, open files", ""),
-		either("processes", root, fmt.Sprintf("at most %d more than its user has", maxProcesses), "not limited for the agent's own user"),
+		either("processes", root, "only so many more than its user has", "not limited for the agent's own user"),
 		either("files", abi >= neededLandlock, fmt.Sprintf("Landlock ABI %d", abi),
 			fmt.Sprintf("Landlock ABI %d, at least %d is needed", abi, neededLandlock)),
 		either("signals", abi >= signalLandlock, "none to the outside, nor abstract sockets",

@@ -8,37 +8,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The limits of every process of a handler. They are per process, except
-// maxProcesses, which the kernel counts per user.
+// The limits of every process of a handler beside those that settings give. They
+// are per process, except that on processes, which the kernel counts per user.
 const (
-	// maxFileSize bounds one file, not a file system: 16 MiB hold any
-	// report, and 64 open files of that size are 1 GiB at once.
-	maxFileSize = 16 << 20
 	// maxOpenFiles is 0 to 2 and what a script and its children open.
 	maxOpenFiles = 64
-	// maxProcesses stops a fork bomb while it is harmless. It is what a run
-	// may have beside whatever else runs as its user.
-	maxProcesses = 64
-	// maxMemory bounds what a process can write to in private memory
-	// (RLIMIT_DATA): 64 processes of 256 MiB are 16 GiB at the very worst.
-	maxMemory = 256 << 20
-	// maxAddressSpace bounds shared memory too, which maxMemory does not
-	// count. It cannot be as low as maxMemory: Go programs and Java reserve
-	// more than a GiB of addresses that they never use.
+	// maxAddressSpace bounds shared memory too, which the limit on memory
+	// (RLIMIT_DATA) does not count. It cannot be as low: Go programs and Java
+	// reserve more than a GiB of addresses that they never use.
 	maxAddressSpace = 4 << 30
 )
 
 // setEarlyLimits sets what the shim itself can live with. cpuSeconds is the
 // time limit of a run: one process that computes all the time never reaches
 // it, but one that left its process group, and so outlives the run, does.
-func setEarlyLimits(cpuSeconds uint64) error {
+func setEarlyLimits(cpuSeconds, fileSize uint64) error {
 	for _, limit := range []struct {
 		name     string
 		resource int
 		most     uint64
 	}{
 		{"core", unix.RLIMIT_CORE, 0},
-		{"file size", unix.RLIMIT_FSIZE, maxFileSize},
+		{"file size", unix.RLIMIT_FSIZE, fileSize},
 		{"cpu", unix.RLIMIT_CPU, cpuSeconds},
 	} {
 		if err := lower(limit.resource, limit.most); err != nil {
@@ -56,7 +47,7 @@ func setEarlyLimits(cpuSeconds uint64) error {
 // come on top: on a host where others run as nobody too, a handler could start
 // nothing. When the agent's own user runs the handlers there is no limit: its
 // other processes come and go.
-func setLastLimits(switched bool) error {
+func setLastLimits(switched bool, processes, memory uint64) error {
 	var others uint64
 	if switched {
 		var err error
@@ -68,17 +59,17 @@ func setLastLimits(switched bool) error {
 		return fmt.Errorf("limit on open files: %w", err)
 	}
 	if switched {
-		if err := lower(unix.RLIMIT_NPROC, others+maxProcesses); err != nil {
+		if err := lower(unix.RLIMIT_NPROC, others+processes); err != nil {
 			return fmt.Errorf("limit on processes: %w", err)
 		}
 	}
 	if raceDetector {
 		return nil
 	}
-	if err := lower(unix.RLIMIT_DATA, maxMemory); err != nil {
+	if err := lower(unix.RLIMIT_DATA, memory); err != nil {
 		return fmt.Errorf("limit on memory: %w", err)
 	}
-	if err := lower(unix.RLIMIT_AS, maxAddressSpace); err != nil {
+	if err := lower(unix.RLIMIT_AS, max(maxAddressSpace, 2*memory)); err != nil {
 		return fmt.Errorf("limit on addresses: %w", err)
 	}
 	return nil

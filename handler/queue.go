@@ -5,17 +5,11 @@ import (
 	"sync"
 )
 
-// queueLength is how many events wait for one handler. A handler that is
-// slower than its events loses the oldest: what is newest is nearest to how
-// things are. An event carries up to 1 MiB, which the queues of several
-// handlers share, so that 64 waiting events hold 64 MiB at the very worst.
-const queueLength = 64
-
 // queue holds the events that wait for one handler. Threat C14: push never
 // waits, because membership must not feel a handler that hangs.
 type queue struct {
 	mu          sync.Mutex
-	events      [queueLength]Event // a ring
+	events      []Event // a ring
 	first       int
 	length      int
 	dropped     uint64
@@ -23,7 +17,9 @@ type queue struct {
 	ready       chan struct{} // holds a token when the queue may not be empty
 }
 
-func newQueue() *queue { return &queue{ready: make(chan struct{}, 1)} }
+func newQueue(size int) *queue {
+	return &queue{events: make([]Event, size), ready: make(chan struct{}, 1)}
+}
 
 // push adds e, in place of the oldest event if there is no room. It reports
 // whether an overflow has just begun, so that the log gets one line for each
@@ -31,20 +27,24 @@ func newQueue() *queue { return &queue{ready: make(chan struct{}, 1)} }
 func (q *queue) push(e Event) (overflowBegins bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.length == queueLength {
+	if q.length == len(q.events) {
 		overflowBegins = !q.overflowing
 		q.overflowing = true
 		q.dropped++
-		q.first = (q.first + 1) % queueLength
+		q.first = (q.first + 1) % len(q.events)
 		q.length--
 	}
-	q.events[(q.first+q.length)%queueLength] = e
+	q.events[(q.first+q.length)%len(q.events)] = e
 	q.length++
+	q.wake()
+	return overflowBegins
+}
+
+func (q *queue) wake() {
 	select {
 	case q.ready <- struct{}{}:
 	default: // A token is there already.
 	}
-	return overflowBegins
 }
 
 // pop waits for the oldest event. It returns false once ctx is done, even
@@ -72,17 +72,20 @@ func (q *queue) take() (Event, bool) {
 	}
 	e := q.events[q.first]
 	q.events[q.first] = Event{} // Let go of the payload.
-	q.first = (q.first + 1) % queueLength
+	q.first = (q.first + 1) % len(q.events)
 	q.length--
 	if q.length == 0 {
 		q.overflowing = false
+	} else {
+		q.wake() // Others may be waiting for the next one.
 	}
 	return e, true
 }
 
-// counts returns how many events wait and how many were lost so far.
-func (q *queue) counts() (waiting int, dropped uint64) {
+// counts returns how many events wait, how many were lost so far, and whether
+// the queue has not been empty since the last of them.
+func (q *queue) counts() (waiting int, dropped uint64, overflowing bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.length, q.dropped
+	return q.length, q.dropped, q.overflowing
 }

@@ -7,26 +7,26 @@ import (
 )
 
 func TestFullQueueDropsTheOldestAndCounts(t *testing.T) {
-	q := newQueue()
+	q := newQueue(DefaultQueue)
 	overflows := 0
-	for i := range queueLength + 10 {
+	for i := range DefaultQueue + 10 {
 		if q.push(Event{LTime: uint64(i)}) {
 			overflows++
 		}
 	}
-	if waiting, dropped := q.counts(); waiting != queueLength || dropped != 10 {
-		t.Errorf("waiting %d, dropped %d, want %d and 10", waiting, dropped, queueLength)
+	if waiting, dropped, _ := q.counts(); waiting != DefaultQueue || dropped != 10 {
+		t.Errorf("waiting %d, dropped %d, want %d and 10", waiting, dropped, DefaultQueue)
 	}
 	if overflows != 1 {
 		t.Errorf("one overflow was reported %d times", overflows)
 	}
-	for i := range queueLength {
+	for i := range DefaultQueue {
 		e, ok := q.pop(t.Context())
 		if !ok || e.LTime != uint64(i+10) {
 			t.Fatalf("event %d is %d, %v, want %d", i, e.LTime, ok, i+10)
 		}
 	}
-	for range queueLength {
+	for range DefaultQueue {
 		q.push(Event{})
 	}
 	if !q.push(Event{}) {
@@ -35,7 +35,7 @@ func TestFullQueueDropsTheOldestAndCounts(t *testing.T) {
 }
 
 func TestQueueForgetsWhatItHandsOut(t *testing.T) {
-	q := newQueue()
+	q := newQueue(DefaultQueue)
 	q.push(Event{Payload: make([]byte, 1<<20)})
 	q.pop(t.Context())
 	for _, e := range q.events {
@@ -45,8 +45,20 @@ func TestQueueForgetsWhatItHandsOut(t *testing.T) {
 	}
 }
 
+// Two runs at once wait for events, and one token wakes one of them.
+func TestWhoeverTakesAnEventWakesTheNext(t *testing.T) {
+	q := newQueue(2)
+	q.push(Event{})
+	q.push(Event{})
+	<-q.ready
+	q.take()
+	if len(q.ready) != 1 {
+		t.Error("an event waits, and nobody is woken for it")
+	}
+}
+
 func TestEndedQueueHandsOutNothing(t *testing.T) {
-	q := newQueue()
+	q := newQueue(DefaultQueue)
 	ctx, cancel := context.WithCancel(t.Context())
 	waiting := make(chan bool)
 	go func() {

@@ -34,6 +34,7 @@ type Result struct {
 	// with 1 has no Err.
 	Err error
 
+	Begin    time.Time
 	Duration time.Duration
 	Stdout   Output // answers a query if Done is true
 	Stderr   Output

@@ -52,7 +52,11 @@ func (c *confinement) runOpened(ctx context.Context, p *program, path string, e 
 			c.logger.Warn("scratch directory left behind", "err", err)
 		}
 	}()
-	env, err := environment(e, dir.work)
+	env, err := environmentFor(c.settings.Input, e, dir.work)
+	if err != nil {
+		return notRun(err)
+	}
+	stdin, err := inputFor(c.settings.Input, e)
 	if err != nil {
 		return notRun(err)
 	}
@@ -64,7 +68,7 @@ func (c *confinement) runOpened(ctx context.Context, p *program, path string, e 
 	if rehearsal {
 		job.Rehearsal, job.Script = true, p.shebang != nil
 	}
-	return c.supervise(ctx, p, job, standardInput(e))
+	return c.supervise(ctx, p, job, stdin)
 }
 
 func notRun(err error) Result {

@@ -198,8 +198,8 @@ func TestHangingHandlerDelaysNobodyElse(t *testing.T) {
 		t.Errorf("the other handler: %q, %v", got.Stdout, got.Err)
 	}
 	stats := r.Stats()[0]
-	if stats.Waiting != queueLength || stats.Dropped != flood+1-queueLength || stats.Runs != 0 {
-		t.Errorf("waiting %d, dropped %d, runs %d, want %d, %d, 0", stats.Waiting, stats.Dropped, stats.Runs, queueLength, flood+1-queueLength)
+	if stats.Waiting != DefaultQueue || stats.Dropped != flood+1-DefaultQueue || stats.Runs != 0 {
+		t.Errorf("waiting %d, dropped %d, runs %d, want %d, %d, 0", stats.Waiting, stats.Dropped, stats.Runs, DefaultQueue, flood+1-DefaultQueue)
 	}
 }
 

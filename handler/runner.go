@@ -7,43 +7,40 @@ import (
 	"log/slog"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
 // Runner runs handlers for the events it is given. It is safe for concurrent
 // use. Close it.
 type Runner struct {
-	handlers []*worker
-	history  history
-	ctx      context.Context // ends when Close is called
-	stop     context.CancelFunc
-	workers  sync.WaitGroup
-}
+	config  Config // what holds for all handlers
+	history history
+	left    []string        // files that the start before left in UnfinishedDir
+	ctx     context.Context // ends when Close is called
+	stop    context.CancelFunc
+	workers sync.WaitGroup
 
-// worker is one handler with its queue. Its goroutine runs one event at a time.
-type worker struct {
-	number   int
-	spec     Spec
-	queue    *queue
-	runs     atomic.Uint64
-	failures atomic.Uint64
-
-	confine  *confinement
-	onResult func(Result)
-	logger   *slog.Logger
-	lastWarn time.Time
+	reloading sync.Mutex // held while handlers change
+	mu        sync.RWMutex
+	handlers  []*worker // by number; guarded by mu
 }
 
 // Stats says how one handler fares.
 type Stats struct {
 	Handler  int
 	Spec     Spec
+	Running  int    // runs at this moment
 	Waiting  int    // events in the queue
 	Runs     uint64 // finished, failures included
 	Failures uint64 // not started, killed, or an exit code that is not 0
 	Dropped  uint64 // events lost because the queue was full
+
+	Last     time.Time // when the latest run began; zero: none has
+	Degraded string    // why the handler does not do its work; empty: it does
 }
+
+// Title is what the handler is called: its name or, without one, its spec.
+func (s Stats) Title() string { return s.Spec.title() }
 
 // New checks every handler and every setting, starts the handlers' goroutines
 // and returns the Runner. Its error joins all problems there are, each with
@@ -58,51 +55,73 @@ func New(config Config) (*Runner, error) {
 		// A shim that got here would start itself without end.
 		return nil, errors.New("internal error: handler.ShimMain was not called first in main")
 	}
-	config, err := config.withDefaults()
-	var confine *confinement
-	if len(config.Specs) > 0 {
-		var problems error
-		confine, problems = newConfinement(config)
-		err = errors.Join(err, problems)
-	}
-	if err == nil && confine != nil {
-		err = confine.rehearse(config.Specs)
-	}
+	// What is kept from now on is no left-over.
+	left, err := leftOver(config.UnfinishedDir)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("events of runs that were cut short: %w", err)
 	}
-	r := &Runner{}
+	r := &Runner{config: config, left: left}
 	r.ctx, r.stop = context.WithCancel(context.Background())
-	for number, spec := range config.Specs {
-		r.handlers = append(r.handlers, &worker{
-			number:   number,
-			spec:     spec,
-			queue:    newQueue(),
-			confine:  confine,
-			onResult: config.OnResult,
-			logger:   config.Logger.With("handler", number, "program", spec.Program),
-		})
-	}
-	for _, w := range r.handlers {
-		r.workers.Go(func() { w.work(r.ctx, &r.history) })
+	if _, err := r.Reload(config.Specs, config.Settings); err != nil {
+		r.stop()
+		return nil, err
 	}
 	return r, nil
 }
 
+// Repeat queues the idempotent runs that a crash cut short. Call it once, when
+// everything else has started: what it takes from the disk is not repeated again.
+func (r *Runner) Repeat() error {
+	list, err := unfinished(r.config.UnfinishedDir, r.left)
+	if err != nil {
+		return fmt.Errorf("events of runs that were cut short: %w", err)
+	}
+	for _, k := range list {
+		attrs := []any{"event_id", k.Event.EventID, "program", fmt.Sprintf("%.200q", k.Handler)}
+		w := r.find(k.Handler)
+		if w == nil || !w.spec.Settings.Idempotent || !k.Event.Expires.IsZero() && time.Now().After(k.Event.Expires) {
+			w = nil
+			r.logger().Warn("run was cut short and is not repeated: its event has expired, or its handler has changed", attrs...)
+		}
+		if w != nil {
+			r.logger().Info("run was cut short and is repeated", attrs...)
+			w.push(k.Event)
+		}
+	}
+	return nil
+}
+
+func (r *Runner) logger() *slog.Logger {
+	if r.config.Logger == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return r.config.Logger
+}
+
+func (r *Runner) find(title string) *worker {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, w := range r.handlers {
+		if w.title == title {
+			return w
+		}
+	}
+	return nil
+}
+
 // Dispatch queues e for every handler that it matches and returns how many
-// those are. It never waits. After Close it does nothing.
+// those are. It never waits for a run. After Close it does nothing.
 func (r *Runner) Dispatch(e Event) int {
 	if r.ctx.Err() != nil {
 		return 0
 	}
+	r.mu.RLock()
+	defer r.mu.RUnlock()
 	matched := 0
 	for _, w := range r.handlers {
-		if !w.spec.Matches(e) {
-			continue
-		}
-		matched++
-		if w.queue.push(e) {
-			w.logger.Warn("handler too slow, oldest events are dropped", "waiting", queueLength)
+		if w.spec.Matches(e) {
+			matched++
+			w.push(e)
 		}
 	}
 	return matched
@@ -114,6 +133,9 @@ func (r *Runner) Close(ctx context.Context) error {
 	r.stop()
 	finished := make(chan struct{})
 	go func() {
+		// A Reload that is on its way may still start handlers, which end at once.
+		r.reloading.Lock()
+		defer r.reloading.Unlock()
 		r.workers.Wait()
 		close(finished)
 	}()
@@ -131,58 +153,11 @@ func (r *Runner) History() []Result { return r.history.list() }
 
 // Stats returns how each handler fares, by number.
 func (r *Runner) Stats() []Stats {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
 	list := make([]Stats, 0, len(r.handlers))
 	for _, w := range r.handlers {
-		waiting, dropped := w.queue.counts()
-		list = append(list, Stats{
-			Handler: w.number, Spec: w.spec, Waiting: waiting,
-			Runs: w.runs.Load(), Failures: w.failures.Load(), Dropped: dropped,
-		})
+		list = append(list, w.stats())
 	}
 	return list
-}
-
-func (w *worker) work(ctx context.Context, history *history) {
-	for {
-		event, ok := w.queue.pop(ctx)
-		if !ok {
-			return
-		}
-		start := time.Now()
-		result := w.confine.run(ctx, w.spec.Program, event)
-		result.Handler, result.Program, result.Event = w.number, w.spec.Program, event
-		result.Duration = time.Since(start)
-		w.runs.Add(1)
-		if !result.Done() {
-			w.failures.Add(1)
-		}
-		w.log(result)
-		history.add(result)
-		if w.onResult != nil {
-			w.onResult(result)
-		}
-	}
-}
-
-// log writes one line for each run. A failure is a warning, but no more than
-// one a second: whoever may fire events must not be able to fill the log.
-func (w *worker) log(r Result) {
-	attrs := []any{
-		"event", fmt.Sprintf("%s:%q", r.Event.Kind, r.Event.Name),
-		"exit", r.ExitCode, "duration", r.Duration,
-		"stdout", r.Stdout.excerpt(), "stderr", r.Stderr.excerpt(),
-	}
-	switch {
-	case r.Done():
-		w.logger.Debug("script output", attrs...)
-		return
-	case r.Err != nil:
-		attrs = append(attrs, "err", r.Err)
-	}
-	level := slog.LevelDebug
-	if now := time.Now(); now.Sub(w.lastWarn) >= time.Second {
-		w.lastWarn = now
-		level = slog.LevelWarn
-	}
-	w.logger.Log(context.Background(), level, "handler failed", attrs...)
 }

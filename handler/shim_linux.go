@@ -57,7 +57,7 @@ func becomeHandler(status *os.File) error {
 		return err
 	}
 	unix.Umask(0o077)
-	if err := setEarlyLimits(job.CPUSeconds); err != nil {
+	if err := setEarlyLimits(job.CPUSeconds, job.FileSize); err != nil {
 		return err
 	}
 	if err := os.Chdir(job.Work); err != nil {
@@ -92,7 +92,7 @@ func becomeHandler(status *os.File) error {
 	if job.Rehearsal {
 		return nil
 	}
-	if err := setLastLimits(job.Switched); err != nil {
+	if err := setLastLimits(job.Switched, job.Processes, job.Memory); err != nil {
 		return err
 	}
 	// Not execveat: syscall.Exec keeps the runtime from starting a thread

@@ -14,6 +14,14 @@ import (
 type Spec struct {
 	Filters []Filter // at least one; any of them may match
 	Program string   // as written; New makes a relative path absolute
+
+	// Name is what lists and the journal call the handler, String() if empty.
+	// No two handlers have one.
+	Name string
+
+	// Settings are this handler's own. What they leave out is as Config.Settings
+	// has it, and the paths of both count.
+	Settings Settings
 }
 
 // Filter selects events by kind and, for user events and queries, by name.
@@ -70,8 +78,16 @@ func ParseFilter(text string) (Filter, error) {
 	return Filter{}, fmt.Errorf("%q is no filter: %w", text, errFilter)
 }
 
+// title is what the handler is called.
+func (s Spec) title() string {
+	if s.Name != "" {
+		return s.Name
+	}
+	return s.String()
+}
+
 // String writes the spec so that ParseSpec reads the same spec again. The
-// filter is always written, even when it is *.
+// filter is always written, even when it is *, and settings never are.
 func (s Spec) String() string {
 	var b strings.Builder
 	for i, filter := range s.Filters {

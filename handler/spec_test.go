@@ -10,19 +10,19 @@ import (
 func TestSpecsAreReadAsSerfReadsThem(t *testing.T) {
 	all := []Filter{{Kind: kindAny}}
 	for text, want := range map[string]Spec{
-		"./handler.sh":              {all, "./handler.sh"},
-		"=x":                        {all, "x"},
-		"*=x":                       {all, "x"},
-		"*=a=b.sh":                  {all, "a=b.sh"},
-		"*==":                       {all, "="},
-		"*= x ":                     {all, " x "},
-		"user=x":                    {[]Filter{{Kind: KindUser}}, "x"},
-		"user:=x":                   {[]Filter{{Kind: KindUser}}, "x"},
-		"user:deploy=x":             {[]Filter{{KindUser, "deploy"}}, "x"},
-		"user:a:b=x":                {[]Filter{{KindUser, "a:b"}}, "x"},
-		"query:load=x":              {[]Filter{{KindQuery, "load"}}, "x"},
-		"member-join,member-reap=x": {[]Filter{{Kind: KindMemberJoin}, {Kind: KindMemberReap}}, "x"},
-		"user,user:deploy,*=x":      {[]Filter{{Kind: KindUser}, {KindUser, "deploy"}, {Kind: kindAny}}, "x"},
+		"./handler.sh":              {Filters: all, Program: "./handler.sh"},
+		"=x":                        {Filters: all, Program: "x"},
+		"*=x":                       {Filters: all, Program: "x"},
+		"*=a=b.sh":                  {Filters: all, Program: "a=b.sh"},
+		"*==":                       {Filters: all, Program: "="},
+		"*= x ":                     {Filters: all, Program: " x "},
+		"user=x":                    {Filters: []Filter{{Kind: KindUser}}, Program: "x"},
+		"user:=x":                   {Filters: []Filter{{Kind: KindUser}}, Program: "x"},
+		"user:deploy=x":             {Filters: []Filter{{KindUser, "deploy"}}, Program: "x"},
+		"user:a:b=x":                {Filters: []Filter{{KindUser, "a:b"}}, Program: "x"},
+		"query:load=x":              {Filters: []Filter{{KindQuery, "load"}}, Program: "x"},
+		"member-join,member-reap=x": {Filters: []Filter{{Kind: KindMemberJoin}, {Kind: KindMemberReap}}, Program: "x"},
+		"user,user:deploy,*=x":      {Filters: []Filter{{Kind: KindUser}, {KindUser, "deploy"}, {Kind: kindAny}}, Program: "x"},
 	} {
 		got, err := ParseSpec(text)
 		if err != nil {

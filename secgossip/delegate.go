@@ -23,7 +23,7 @@ import (
 // This file is what memberlist asks of us, other than member events.
 
 // NodeMeta implements memberlist.Delegate: our tags.
-func (n *Node) NodeMeta(int) []byte { return encodeTags(n.config.Tags) }
+func (n *Node) NodeMeta(int) []byte { return encodeTags(n.currentTags()) }
 
 // NotifyMsg implements memberlist.Delegate. Events have packets of their own and
 // guard lets no user message through.

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +16,7 @@ import (
 	"time"
 
 	"github.com/secgossip/secgossip/internal/cose"
+	"github.com/secgossip/secgossip/pki"
 	"github.com/secgossip/secgossip/rpcauth"
 	"github.com/secgossip/secgossip/secgossip/internal/memnet"
 	"github.com/secgossip/secgossip/secgossip/internal/wire"
@@ -140,6 +143,51 @@ func TestGenuineEventRunsOnceForEver(t *testing.T) {
 			t.Errorf("b got %q, want %q", got, want)
 		}
 	})
+}
+
+// Threat C05: without its journal a node cannot know what it ran, so what was fired
+// before its start is not run, give or take what clocks may be apart.
+func TestEventFromBeforeTheStartIsRefusedWhenTheJournalIsLost(t *testing.T) {
+	for name, lose := range map[string]func(path string) error{
+		"gone": os.Remove,
+		"damaged": func(path string) error {
+			content, err := os.ReadFile(path)
+			if err == nil {
+				content[0] ^= 1
+				err = os.WriteFile(path, content, 0o600)
+			}
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, c *cluster) {
+				a, b, _ := c.three()
+				client := c.client("memo", "event:*")
+				raw := client.sign("deploy", "v1")
+				a.node.eventGossip.spread(raw)
+				c.settle()
+				b.crash()
+				if err := lose(filepath.Join(b.state, "events.journal")); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(pki.Tolerance + time.Second)
+				b.start().join(a)
+				for range 20 {
+					a.node.eventGossip.spread(raw)
+				}
+				if err := client.fire(a, "deploy", "v2"); err != nil {
+					t.Fatal(err)
+				}
+				c.settle()
+				if got, want := b.seen.names(), []string{"deploy:v1", "deploy:v2"}; !slices.Equal(got, want) {
+					t.Errorf("b got %q, want %q", got, want)
+				}
+				if _, err := b.node.Fire(raw, client.public()); !errors.Is(err, ErrStale) {
+					t.Errorf("fired at b: got %v, want ErrStale", err)
+				}
+			})
+		})
+	}
 }
 
 func TestClientCannotHandInWhatAnotherSigned(t *testing.T) {

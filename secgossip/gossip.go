@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/memberlist"
 
+	"github.com/secgossip/secgossip/pki"
 	"github.com/secgossip/secgossip/secgossip/internal/guard"
 	"github.com/secgossip/secgossip/secgossip/internal/wire"
 )
@@ -165,7 +166,11 @@ func (n *Node) relayEvent(raw []byte) bool {
 		return false
 	}
 	err = n.acceptEvent(raw, event)
-	if err == nil || errors.Is(err, ErrDuplicate) {
+	switch {
+	case err == nil, errors.Is(err, ErrDuplicate):
+		return true
+	case errors.Is(err, ErrStale):
+		n.counts.eventsRefused.Add(1)
 		return true
 	}
 	// A full journal or disk refuses every copy of every event: a line a
@@ -179,8 +184,15 @@ func (n *Node) relayEvent(raw []byte) bool {
 }
 
 // acceptEvent journals a verified event, and then spreads and delivers it.
+//
+// Threat C05: a node whose journal has gaps takes nothing that may have been fired
+// before it started. Clocks may be pki.Tolerance apart, so that much is let
+// through; it is the most that can be run twice after a loss of the journal.
 func (n *Node) acceptEvent(raw []byte, event Event) error {
-	fresh, err := n.journal.accept(event.key(), event.Expires, n.now())
+	if n.journal.gaps && event.Issued.Before(n.started.Add(-pki.Tolerance)) {
+		return ErrStale
+	}
+	fresh, err := n.journal.Accept(event.key(), event.Expires, n.now())
 	if err != nil {
 		return err
 	}

@@ -14,9 +14,10 @@ import (
 	"time"
 )
 
-// journal remembers which events were accepted, so that none is accepted twice:
+// Journal remembers which events were accepted, so that none is accepted twice:
 // not from another peer, not by replay, not after a restart. An event is on disk
-// before anything is run for it (design: at most once).
+// before anything is run for it (design: at most once). The agent has a second
+// one, of the runs that it has started.
 //
 // The file is a sequence of 28-byte entries:
 //
@@ -25,7 +26,7 @@ import (
 // An entry cut short by a crash is cut off at the next start: its event was not
 // run. Entries of expired events are left out whenever the file is written anew,
 // at the start and when it has grown; an expired event is refused anyway.
-type journal struct {
+type Journal struct {
 	path string // empty: memory only
 
 	mu      sync.Mutex
@@ -34,9 +35,10 @@ type journal struct {
 	file    *os.File  // nil: memory only
 	size    int64     // bytes of whole entries in file
 	compact int64     // size from which the file is written anew
+	gaps    bool      // what was accepted before it was opened may be missing
 }
 
-type journalKey [16]byte
+type journalKey = [16]byte
 
 const journalEntrySize = 28
 
@@ -56,26 +58,27 @@ const scanInterval = time.Second
 // errJournalFull means that events come faster than they expire. It is ErrBusy.
 var errJournalFull = fmt.Errorf("%w: event journal is full", ErrBusy)
 
-// openJournal reads the journal at path, drops what has expired and rewrites it.
+// OpenJournal reads the journal at path, drops what has expired and rewrites it.
 // An empty path keeps it in memory.
-func openJournal(path string, now time.Time) (*journal, error) {
-	j := &journal{path: path, seen: make(map[journalKey]time.Time)}
+func OpenJournal(path string, now time.Time) (*Journal, error) {
+	j := &Journal{path: path, seen: make(map[journalKey]time.Time)}
 	if path == "" {
+		j.gaps = true
 		return j, nil
 	}
 	if err := j.load(now); err != nil {
 		return nil, fmt.Errorf("event journal: %w", err)
 	}
 	if err := j.rewriteLocked(); err != nil {
-		j.close()
+		j.Close()
 		return nil, fmt.Errorf("event journal: %w", err)
 	}
 	return j, nil
 }
 
-// accept records the event and reports whether it was new. When it returns
+// Accept records the event and reports whether it was new. When it returns
 // true, the entry is on disk.
-func (j *journal) accept(key journalKey, expires, now time.Time) (bool, error) {
+func (j *Journal) Accept(key journalKey, expires, now time.Time) (bool, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if _, known := j.seen[key]; known {
@@ -110,7 +113,7 @@ func (j *journal) accept(key journalKey, expires, now time.Time) (bool, error) {
 
 // forgetLocked drops expired events from memory, at most once in scanInterval.
 // The file shrinks when it is next written anew.
-func (j *journal) forgetLocked(now time.Time) {
+func (j *Journal) forgetLocked(now time.Time) {
 	if since := now.Sub(j.scanned); since >= 0 && since < scanInterval {
 		return
 	}
@@ -122,7 +125,8 @@ func (j *journal) forgetLocked(now time.Time) {
 	}
 }
 
-func (j *journal) close() error {
+// Close closes the file. What is accepted afterwards is in memory only.
+func (j *Journal) Close() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.file == nil {
@@ -134,9 +138,10 @@ func (j *journal) close() error {
 }
 
 // load reads the whole file, and keeps what is live.
-func (j *journal) load(now time.Time) error {
+func (j *Journal) load(now time.Time) error {
 	file, err := os.Open(j.path)
 	if errors.Is(err, os.ErrNotExist) {
+		j.gaps = true
 		return nil
 	}
 	if err != nil {
@@ -155,8 +160,9 @@ func (j *journal) load(now time.Time) error {
 			return err
 		}
 		key, expires, ok := parseEntry(entry[:])
-		// A damaged entry is passed over: what it named may run once more, and
-		// everything else is still protected.
+		// A damaged entry is passed over. Nobody knows what it named, and so what
+		// was issued before this start is not taken: see Node.acceptEvent.
+		j.gaps = j.gaps || !ok
 		if ok && expires.After(now) {
 			j.seen[key] = expires
 		}
@@ -168,7 +174,7 @@ func (j *journal) load(now time.Time) error {
 
 // trim keeps the most events that expire last: the others are the sooner
 // harmless.
-func (j *journal) trim(most int) {
+func (j *Journal) trim(most int) {
 	if len(j.seen) <= most {
 		return
 	}
@@ -183,7 +189,7 @@ func (j *journal) trim(most int) {
 // file it has, which is whole, and tries again a little later. It is an error
 // when the new file might lose its name in a power cut: what is then appended
 // might be lost, so no event is accepted until a rewrite succeeds.
-func (j *journal) rewriteLocked() error {
+func (j *Journal) rewriteLocked() error {
 	content := make([]byte, 0, (len(j.seen)+1)*journalEntrySize)
 	for key, expires := range j.seen {
 		content = appendEntry(content, key, expires)

@@ -12,19 +12,19 @@ import (
 
 var journalNow = time.Unix(1_800_000_000, 0)
 
-func openTestJournal(t *testing.T, path string, now time.Time) *journal {
+func openTestJournal(t *testing.T, path string, now time.Time) *Journal {
 	t.Helper()
-	j, err := openJournal(path, now)
+	j, err := OpenJournal(path, now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { j.close() })
+	t.Cleanup(func() { j.Close() })
 	return j
 }
 
-func accept(t *testing.T, j *journal, key byte, want bool) {
+func accept(t *testing.T, j *Journal, key byte, want bool) {
 	t.Helper()
-	got, err := j.accept(journalKey{key}, journalNow.Add(time.Hour), journalNow)
+	got, err := j.Accept(journalKey{key}, journalNow.Add(time.Hour), journalNow)
 	if err != nil || got != want {
 		t.Errorf("event %d: got %t, %v, want %t", key, got, err, want)
 	}
@@ -108,7 +108,7 @@ func TestDamagedEntryHidesNoOther(t *testing.T) {
 func TestEventIsRefusedWhenTheJournalCannotBeWritten(t *testing.T) {
 	j := openTestJournal(t, filepath.Join(t.TempDir(), "events.journal"), journalNow)
 	j.file.Close()
-	ok, err := j.accept(journalKey{1}, journalNow.Add(time.Hour), journalNow)
+	ok, err := j.Accept(journalKey{1}, journalNow.Add(time.Hour), journalNow)
 	if ok || !errors.Is(err, fs.ErrClosed) {
 		t.Errorf("got %t, %v, want a refusal with the cause", ok, err)
 	}
@@ -122,18 +122,18 @@ func TestJournalIsBounded(t *testing.T) {
 	for i := range maxJournal {
 		j.seen[journalKey{byte(i), byte(i >> 8), byte(i >> 16), 1}] = journalNow.Add(time.Hour)
 	}
-	if ok, err := j.accept(journalKey{2}, journalNow.Add(time.Hour), journalNow); ok || !errors.Is(err, errJournalFull) {
+	if ok, err := j.Accept(journalKey{2}, journalNow.Add(time.Hour), journalNow); ok || !errors.Is(err, errJournalFull) {
 		t.Errorf("got %t, %v, want errJournalFull", ok, err)
 	}
 	// Room comes back with time.
-	if ok, err := j.accept(journalKey{2}, journalNow.Add(3*time.Hour), journalNow.Add(2*time.Hour)); !ok || err != nil {
+	if ok, err := j.Accept(journalKey{2}, journalNow.Add(3*time.Hour), journalNow.Add(2*time.Hour)); !ok || err != nil {
 		t.Errorf("got %t, %v, want it accepted", ok, err)
 	}
 }
 
 func TestJournalThatCannotBeOpenedIsAnError(t *testing.T) {
-	if j, err := openJournal(filepath.Join(t.TempDir(), "missing", "events.journal"), journalNow); err == nil {
-		j.close()
+	if j, err := OpenJournal(filepath.Join(t.TempDir(), "missing", "events.journal"), journalNow); err == nil {
+		j.Close()
 		t.Error("a journal in a folder that is not there was opened")
 	}
 }
@@ -193,7 +193,7 @@ func TestJournalFileShrinksWhileRunning(t *testing.T) {
 	j.compact = j.size + journalEntrySize // one event more and it has grown enough
 	accept(t, j, 2, true)
 	later := journalNow.Add(2 * time.Minute)
-	if ok, err := j.accept(journalKey{3}, later.Add(time.Hour), later); !ok || err != nil {
+	if ok, err := j.Accept(journalKey{3}, later.Add(time.Hour), later); !ok || err != nil {
 		t.Fatalf("got %t, %v, want it accepted", ok, err)
 	}
 	if info, err := os.Stat(path); err != nil || info.Size() != 2*journalEntrySize {

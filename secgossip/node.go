@@ -48,7 +48,7 @@ type Node struct {
 	ledger      *ledger
 	revocations *revocations
 	members     *membership
-	journal     *journal
+	journal     *Journal
 	transport   *transport.Transport
 	list        *memberlist.Memberlist
 
@@ -68,9 +68,11 @@ type Node struct {
 	saved            [32]byte      // digest of the records on disk; guarded by saving
 	publishing       sync.Mutex    // held while a record of ours is signed and admitted
 	leaving          atomic.Bool
+	tags             atomic.Pointer[map[string]string] // nil: those of the config
 	rotating         sync.Mutex
 	revoking         sync.Mutex // held while a revocation is signed and taken in
 	lastUnkept       time.Time  // of eventLoop alone
+	started          time.Time
 	following        sync.Mutex
 	followed         uint64 // the epoch in use that was last followed; guarded by following
 	counts           counts
@@ -181,7 +183,8 @@ func (n *Node) start() error {
 	if n.config.StateDir != "" {
 		journalPath = filepath.Join(n.config.StateDir, "events.journal")
 	}
-	if n.journal, err = openJournal(journalPath, n.now()); err != nil {
+	n.started = n.now()
+	if n.journal, err = OpenJournal(journalPath, n.now()); err != nil {
 		return err
 	}
 	if n.config.StateDir != "" {
@@ -290,7 +293,7 @@ func (n *Node) Close() error {
 		}
 		n.running.Wait()
 		if n.journal != nil {
-			problems = append(problems, n.journal.close())
+			problems = append(problems, n.journal.Close())
 		}
 	})
 	return errors.Join(problems...)

@@ -3,6 +3,9 @@ package secgossip
 import (
 	"errors"
 	"fmt"
+	"log/slog"
+	"maps"
+	"time"
 	"unicode/utf8"
 
 	"github.com/hashicorp/memberlist"
@@ -40,6 +43,30 @@ func CheckTags(tags map[string]string) error {
 		}
 	}
 	return errors.Join(problems...)
+}
+
+// SetTags gives the node other tags and tells the cluster. When nobody heard it in
+// time, which is no error, members learn it with the next exchange.
+func (n *Node) SetTags(tags map[string]string) error {
+	if err := CheckTags(tags); err != nil {
+		return err
+	}
+	n.tags.Store(new(maps.Clone(tags)))
+	if err := n.list.UpdateNode(tagsTimeout); err != nil {
+		n.logger.Warn("nobody heard of the new tags yet", slog.Any("error", err))
+	}
+	return nil
+}
+
+// tagsTimeout bounds the wait for somebody who takes new tags.
+const tagsTimeout = 5 * time.Second
+
+// currentTags are the tags the node tells now.
+func (n *Node) currentTags() map[string]string {
+	if tags := n.tags.Load(); tags != nil {
+		return *tags
+	}
+	return n.config.Tags
 }
 
 // encodeTags is a node's meta data: a deterministic CBOR map, nothing for none.

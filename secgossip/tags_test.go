@@ -60,3 +60,23 @@ func FuzzTagsHaveOneEncoding(f *testing.F) {
 		}
 	})
 }
+
+func TestNewTagsReachEveryMember(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b, d := c.three()
+		if err := b.node.SetTags(map[string]string{"role": "db"}); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.node.SetTags(map[string]string{"bell": "\a"}); err == nil {
+			t.Error("a tag that is not printable was accepted")
+		}
+		c.settle()
+		for _, h := range []*host{a, b, d} {
+			for _, m := range h.node.Members() {
+				if m.Name == "b" && m.Tags["role"] != "db" {
+					t.Errorf("%s has %v for b, want the role db", h.name, m.Tags)
+				}
+			}
+		}
+	})
+}

@@ -44,7 +44,12 @@ once, and the others will call the node failed until it is back.`,
 			if err := errors.Join(badFile, badTags, settings.Check()); err != nil {
 				return fmt.Errorf("%w: %w", agent.ErrSetup, err)
 			}
-			return e.runAgent(at, settings)
+			// The flags of this command line stay over whatever the file says later.
+			again := func() (agent.Settings, error) {
+				settings, err := readSettings(at, configFile)
+				return settings.Merge(flags), err
+			}
+			return e.runAgent(at, settings, again)
 		},
 	}
 	defaults := agent.DefaultSettings()
@@ -106,7 +111,7 @@ func readSettings(at home.Home, configFile string) (agent.Settings, error) {
 }
 
 // runAgent runs an agent until a signal or a client stops it.
-func (e *env) runAgent(at home.Home, settings agent.Settings) error {
+func (e *env) runAgent(at home.Home, settings agent.Settings, again func() (agent.Settings, error)) error {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	defer signal.Stop(signals)
@@ -119,6 +124,7 @@ func (e *env) runAgent(at home.Home, settings agent.Settings) error {
 	if err != nil {
 		return err
 	}
+	a.ReadAgainBy(again)
 	joined := a.Join()
 	for {
 		select {
@@ -128,8 +134,8 @@ func (e *env) runAgent(at home.Home, settings agent.Settings) error {
 			}
 			continue
 		case <-reload:
-			fmt.Fprintln(e.stderr, "==> Caught SIGHUP, reading the identity again...")
-			_ = a.Reload() // it says what is wrong, and the agent runs on
+			fmt.Fprintln(e.stderr, "==> Caught SIGHUP, reading settings and identity again...")
+			_, _ = a.Reload() // it says what is wrong, and the agent runs on
 			continue
 		case s := <-signals:
 			if s == syscall.SIGTERM {

@@ -14,7 +14,9 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -33,7 +35,7 @@ var ErrSetup = errors.New("not started")
 
 // Agent is a running agent.
 type Agent struct {
-	settings Settings
+	settings Settings // those it was started with
 	plan     plan
 	identity *home.Node
 	logger   *slog.Logger
@@ -43,7 +45,14 @@ type Agent struct {
 	server  *http.Server
 	metrics *http.Server // nil: off
 	rpc     *rpc.Listener
+	started runJournal
 	lock    *os.File // of the home
+
+	level     slog.LevelVar
+	tags      atomic.Pointer[map[string]string]
+	current   Settings                 // those in force; guarded by reloading
+	reread    func() (Settings, error) // guarded by reloading
+	reloading sync.Mutex               // held while settings change
 
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
@@ -65,7 +74,7 @@ func Start(at home.Home, settings Settings, log io.Writer) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSetup, err)
 	}
-	if err := checkDescriptors(len(plan.handlers)); err != nil {
+	if err := checkDescriptors(plan.runsAtOnce()); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSetup, err)
 	}
 	if err := keyring.Harden(lockedBuffers); err != nil {
@@ -74,10 +83,13 @@ func Start(at home.Home, settings Settings, log io.Writer) (*Agent, error) {
 	gate := &gate{to: log}
 	a := &Agent{
 		settings: settings,
+		current:  settings,
 		plan:     plan,
-		logger:   slog.New(slog.NewTextHandler(gate, &slog.HandlerOptions{Level: plan.level})),
 		left:     make(chan struct{}),
 	}
+	a.level.Set(plan.level)
+	a.tags.Store(&settings.Tags)
+	a.logger = slog.New(slog.NewTextHandler(gate, &slog.HandlerOptions{Level: &a.level}))
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	if err := a.start(at); err != nil {
 		gate.release("")
@@ -96,16 +108,14 @@ func (a *Agent) start(at home.Home) error {
 	if a.identity.Keyring.Recovered() {
 		a.logger.Warn("keyring was damaged, its previous version is in use; newer epochs are fetched from other members")
 	}
+	a.started.path = filepath.Join(at.State(), "runs.journal")
 	a.runner, err = handler.New(handler.Config{
-		Specs: a.plan.handlers,
-		Settings: handler.Settings{
-			User:     a.settings.HandlerUser,
-			Writable: a.settings.HandlerWritable,
-			Timeout:  a.plan.timeout,
-			Sandbox:  handler.Sandbox(a.settings.HandlerSandbox),
-		},
-		Private: append(at.Private(), a.settings.unlock().Private()...),
-		Logger:  a.logger,
+		Specs:         a.plan.handlers,
+		Settings:      a.settings.handlerSettings(a.plan.timeout),
+		Private:       append(at.Private(), a.settings.unlock().Private()...),
+		Journal:       &a.started,
+		UnfinishedDir: filepath.Join(at.State(), "unfinished"),
+		Logger:        a.logger,
 	})
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrSetup, handlerError(err))
@@ -125,7 +135,7 @@ func (a *Agent) start(at home.Home) error {
 		Verifier: eventVerifier{verifier},
 		Observer: &observer{
 			name:    string(a.identity.Identity.Name),
-			tags:    a.settings.Tags,
+			tags:    a.tagsNow,
 			runner:  a.runner,
 			hub:     events,
 			logger:  a.logger,
@@ -149,7 +159,10 @@ func (a *Agent) start(at home.Home) error {
 	if err := a.serveMetrics(); err != nil {
 		return err
 	}
-	return a.serve(verifier, events)
+	if err := a.serve(verifier, events); err != nil {
+		return err
+	}
+	return a.runner.Repeat()
 }
 
 // load locks the home and reads it. Only in this order is what it read what is
@@ -256,7 +269,8 @@ func (a *Agent) serve(verifier *rpcauth.Verifier, events *hub) error {
 		hub:    events,
 		rpc:    a.rpc.Counters,
 		trust:  a.identity.Trust,
-		tags:   a.settings.Tags,
+		tags:   a.tagsNow,
+		reload: a.Reload,
 		leave:  func() { a.leaving.Do(func() { close(a.left) }) },
 		ctx:    a.ctx,
 		start:  a.background,
@@ -275,22 +289,6 @@ func (a *Agent) serve(verifier *rpcauth.Verifier, events *hub) error {
 func (a *Agent) audit(r rpcauth.AuditRecord) {
 	a.logger.Info("rpc audit", "verdict", string(r.Verdict), "principal", string(r.Who), "token", r.Token,
 		"procedure", r.What, "source", r.Source, "reason", r.Reason, "skipped", r.Skipped)
-}
-
-// Reload reads the node's certificate and credential and the trusted roots again, and
-// uses them from now on. What does not read or belong changes nothing.
-func (a *Agent) Reload() error {
-	raw, credential, err := a.identity.Reload(time.Now())
-	if err != nil {
-		a.logger.Error("identity not read again: what was in use stays", "error", err)
-		return err
-	}
-	if err := a.node.Renew(raw); err != nil {
-		a.logger.Error("identity is in use, and the cluster was not told: try again", "error", err)
-		return err
-	}
-	a.logger.Info("identity read again", "until", credential.NotAfter)
-	return nil
 }
 
 // Left is closed when a client asked the agent to leave.
@@ -327,6 +325,7 @@ func (a *Agent) Close() error {
 	if a.runner != nil {
 		problems = append(problems, a.runner.Close(ctx))
 	}
+	problems = append(problems, a.started.close())
 	a.running.Wait()
 	if a.identity != nil {
 		// A call that outlived closeTimeout gets an error from them.

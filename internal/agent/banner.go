@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
+
+	"github.com/secgossip/secgossip/handler"
 )
 
 // banner says what runs, in Serf's manner.
@@ -46,6 +49,8 @@ func (a *Agent) handlerUser() string {
 	switch {
 	case len(a.plan.handlers) == 0:
 		return "none"
+	case os.Geteuid() == 0 && slices.ContainsFunc(a.plan.handlers, func(s handler.Spec) bool { return s.Settings.User != "" }):
+		return fmt.Sprintf("%d, as user '%s' or one of their own, sandbox %s", len(a.plan.handlers), cmp.Or(a.settings.HandlerUser, DefaultHandlerUser), a.settings.HandlerSandbox)
 	case os.Geteuid() == 0:
 		return fmt.Sprintf("%d, as user '%s', sandbox %s", len(a.plan.handlers), cmp.Or(a.settings.HandlerUser, DefaultHandlerUser), a.settings.HandlerSandbox)
 	}

@@ -17,7 +17,7 @@ import (
 // observer hands what the gossip core reports to handlers and streams.
 type observer struct {
 	name    string
-	tags    map[string]string
+	tags    func() map[string]string // as they are now
 	runner  *handler.Runner
 	hub     *hub
 	logger  *slog.Logger
@@ -33,7 +33,7 @@ func (o *observer) MemberEvent(kind string, m secgossip.Member) {
 			Name: m.Name, Addr: m.Endpoint.Addr(), Role: m.Tags["role"], Tags: m.Tags,
 		}},
 		SelfName: o.name,
-		SelfTags: o.tags,
+		SelfTags: o.tags(),
 	}
 	o.runner.Dispatch(event)
 	o.hub.publish(event, &secgossipv1.EventRecord{
@@ -54,9 +54,11 @@ func (o *observer) UserEvent(e secgossip.Event) {
 		LTime:     e.LTime,
 		Payload:   e.Payload,
 		Principal: e.Principal,
+		TokenID:   hex.EncodeToString(e.TokenID[:]),
 		EventID:   id,
+		Expires:   e.Expires,
 		SelfName:  o.name,
-		SelfTags:  o.tags,
+		SelfTags:  o.tags(),
 	}
 	o.runner.Dispatch(event)
 	o.hub.publish(event, &secgossipv1.EventRecord{

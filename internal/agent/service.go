@@ -29,7 +29,8 @@ type service struct {
 	hub    *hub
 	rpc    func() map[string]uint64 // counters of the listener
 	trust  *pki.Trust
-	tags   map[string]string
+	tags   func() map[string]string
+	reload func() (Reloaded, error)
 	leave  func() // starts leaving; the agent stops after
 	ctx    context.Context
 	start  func(func()) bool // runs something that the agent waits for at its end
@@ -61,7 +62,7 @@ func (s *service) refusal(err error) error {
 	case errors.Is(err, secgossip.ErrBusy), errors.Is(err, secgossip.ErrUnwritten):
 		code = connect.CodeResourceExhausted
 	case errors.Is(err, secgossip.ErrNotKeeper), errors.Is(err, secgossip.ErrNoEpoch),
-		errors.Is(err, secgossip.ErrRotating), errors.Is(err, secgossip.ErrClock):
+		errors.Is(err, secgossip.ErrRotating), errors.Is(err, secgossip.ErrClock), errors.Is(err, secgossip.ErrStale):
 		code = connect.CodeFailedPrecondition
 	case errors.Is(err, secgossip.ErrStep), errors.Is(err, secgossip.ErrRevoke), errors.Is(err, secgossip.ErrRevocations):
 		code = connect.CodeOutOfRange
@@ -106,7 +107,7 @@ func (s *service) GetInfo(context.Context, *secgossipv1.GetInfoRequest) (*secgos
 			"goroutines": fmt.Sprint(runtime.NumGoroutine()),
 			"cpu_count":  fmt.Sprint(runtime.NumCPU()),
 		},
-		"tags":           s.tags,
+		"tags":           s.tags(),
 		"event_handlers": {},
 		"sandbox":        {},
 		"rpc":            {},
@@ -122,7 +123,7 @@ func (s *service) GetInfo(context.Context, *secgossipv1.GetInfoRequest) (*secgos
 	}
 	for _, stats := range s.runner.Stats() {
 		sections["event_handlers"][fmt.Sprintf("%d %s", stats.Handler, stats.Spec)] =
-			fmt.Sprintf("%d runs, %d failures, %d waiting, %d dropped", stats.Runs, stats.Failures, stats.Waiting, stats.Dropped)
+			fmt.Sprintf("%d runs, %d failures, %d waiting, %d dropped%s", stats.Runs, stats.Failures, stats.Waiting, stats.Dropped, degradedText(stats))
 	}
 	out := &secgossipv1.GetInfoResponse{Sections: make(map[string]*secgossipv1.InfoSection)}
 	for name, values := range sections {

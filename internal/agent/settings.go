@@ -36,6 +36,7 @@ type Settings struct {
 	RotateEvery     string            `yaml:"rotate-every"`
 	HandlerTimeout  string            `yaml:"handler-timeout"`
 	HandlerSandbox  string            `yaml:"handler-sandbox"`
+	Handlers        []HandlerSettings `yaml:"handlers"` // of a file only
 
 	Keyring              string `yaml:"keyring"`
 	UnlockPassphraseFile string `yaml:"unlock-passphrase-file"`
@@ -95,6 +96,7 @@ func (s Settings) Merge(over Settings) Settings {
 	s.RetryJoin = slices.Concat(s.RetryJoin, over.RetryJoin)
 	s.EventHandlers = slices.Concat(s.EventHandlers, over.EventHandlers)
 	s.HandlerWritable = slices.Concat(s.HandlerWritable, over.HandlerWritable)
+	s.Handlers = slices.Concat(s.Handlers, over.Handlers)
 	tags := maps.Clone(s.Tags)
 	if tags == nil {
 		tags = make(map[string]string)
@@ -116,6 +118,14 @@ type plan struct {
 	timeout   time.Duration
 
 	metricsNetwork, metricsAddr string // empty: off
+}
+
+// runsAtOnce is how many handlers can run at the same time.
+func (p plan) runsAtOnce() (count int) {
+	for _, spec := range p.handlers {
+		count += max(1, spec.Settings.Concurrency)
+	}
+	return count
 }
 
 // Check reports every problem of the settings at once. What only this host can
@@ -157,6 +167,22 @@ func (s Settings) check() (plan, error) {
 		note("event-handler", err)
 		p.handlers = append(p.handlers, spec)
 	}
+	named := make(map[string]bool)
+	for i, own := range s.Handlers {
+		what := fmt.Sprintf("handlers: number %d", i+1)
+		if own.Name != "" {
+			what = fmt.Sprintf("handlers: %q", own.Name)
+		}
+		spec, err := own.spec()
+		for _, problem := range problemsOf(err) {
+			note(what, problem)
+		}
+		if own.Name != "" && named[own.Name] {
+			note(what, errors.New("two handlers have that name"))
+		}
+		named[own.Name] = true
+		p.handlers = append(p.handlers, spec)
+	}
 	p.rotate, err = parseRotateEvery(s.RotateEvery)
 	note("rotate-every", err)
 	p.timeout, err = parseTimeout(s.HandlerTimeout)
@@ -169,6 +195,17 @@ func (s Settings) check() (plan, error) {
 	}
 	problems = append(problems, s.unlock().Check())
 	return p, errors.Join(problems...)
+}
+
+// problemsOf takes apart what was joined.
+func problemsOf(err error) []error {
+	if list, ok := err.(interface{ Unwrap() []error }); ok {
+		return list.Unwrap()
+	}
+	if err == nil {
+		return nil
+	}
+	return []error{err}
 }
 
 // The ports of addresses that are given without one. The first is Serf's.

@@ -125,6 +125,8 @@ func wanted(goType string) string {
 		return "a text"
 	case strings.HasPrefix(goType, "[]"):
 		return "a list"
+	case strings.HasSuffix(goType, "HandlerSettings"):
+		return "the settings of a handler, KEY: VALUE"
 	case goType == "map[string]string":
 		return "names with a text each"
 	}

@@ -75,6 +75,13 @@ var layout = []row{
 		pkg: "internal/epochs", // real agents whose epochs change: tests and benchmarks only
 	},
 	{
+		pkg:   "internal/hostile", // texts that want to be taken for something else: for tests
+		never: "net os time io/fs log crypto/rand",
+	},
+	{
+		pkg: "internal/once", // real agents that are killed while handlers run: tests only
+	},
+	{
 		pkg: "internal/siege", // what strangers do to real agents: benchmarks only
 	},
 	{

@@ -121,31 +121,53 @@ func (n *Node) Destroy() {
 // node and keys. The roots and the certificate in use are then the new ones; the
 // new credential is the caller's to use. After an error nothing has changed.
 func (n *Node) Reload(now time.Time) (rawCredential []byte, credential *pki.Credential, err error) {
-	bundle, err := n.home.readBundle()
+	fresh, err := n.Reread(now)
 	if err != nil {
 		return nil, nil, err
+	}
+	return fresh.Raw, fresh.Credential, fresh.Use()
+}
+
+// Fresh is what Reread has found in order and nobody uses yet.
+type Fresh struct {
+	Raw        []byte // the credential, as signed
+	Credential *pki.Credential
+	use        func() error
+}
+
+// Use brings it into use. Its error, which changes nothing, is not to be expected.
+func (f *Fresh) Use() error { return f.use() }
+
+// Reread is the first half of Reload: it reads and checks, and changes nothing.
+func (n *Node) Reread(now time.Time) (*Fresh, error) {
+	bundle, err := n.home.readBundle()
+	if err != nil {
+		return nil, err
 	}
 	trust, err := n.home.parseBundle(bundle)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	issued, err := n.home.readIssued(trust, n.Identity.Signing, n.Identity.Agreement.Public(), now)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if issued.credential.Name != n.Identity.Name {
-		return nil, nil, n.home.strange(fileNodeCred)
+		return nil, n.home.strange(fileNodeCred)
 	}
-	if err := n.Trust.Replace(bundle); err != nil {
-		return nil, nil, n.home.refused(fileBundle, err)
+	use := func() error {
+		if err := n.Trust.Replace(bundle); err != nil {
+			return n.home.refused(fileBundle, err)
+		}
+		for _, issuer := range trust.Issuers() {
+			// They were verified against these very roots. One too many is told by the
+			// credential that then does not verify.
+			_, _ = n.Trust.AddIssuer(issuer, now)
+		}
+		n.certificate.Store(issued.own)
+		return nil
 	}
-	for _, issuer := range trust.Issuers() {
-		// They were verified against these very roots. One too many is told by the
-		// credential that then does not verify.
-		_, _ = n.Trust.AddIssuer(issuer, now)
-	}
-	n.certificate.Store(issued.own)
-	return issued.raw, issued.credential, nil
+	return &Fresh{issued.raw, issued.credential, use}, nil
 }
 
 // issued is what an authority has signed for a node.

@@ -344,6 +344,23 @@ func TestOneAgentAtATime(t *testing.T) {
 	}
 }
 
+// An agent that is killed while it starts a process leaves its lock with that for a
+// moment.
+func TestLockWaitsForOneThatIsAboutToBeLetGo(t *testing.T) {
+	h := Home(t.TempDir())
+	first, err := h.Lock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	timer := time.AfterFunc(lockTime/20, func() { first.Close() })
+	defer timer.Stop()
+	second, err := h.Lock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	second.Close()
+}
+
 func TestTheHomeIsFoundWhereTheDocumentsSay(t *testing.T) {
 	t.Setenv("SECGOSSIP_HOME", filepath.Join("some", "where"))
 	if got, err := Default(); err != nil || got != Home(filepath.Join("some", "where")) {

@@ -7,7 +7,11 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+	"time"
 )
+
+// lockTime is how long Lock waits for one that is about to be let go.
+const lockTime = time.Second
 
 // Lock makes sure that one agent at a time uses this home: two would write over
 // each other's keyring and journal. Nothing is written; the lock is on the folder
@@ -17,7 +21,14 @@ func (h Home) Lock() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = syscall.Flock(int(folder.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	// A process that an agent was just starting when it was killed has a copy of its
+	// lock, until it becomes another program or hears that its parent is gone.
+	for deadline := time.Now().Add(lockTime); ; time.Sleep(lockTime / 100) {
+		err = syscall.Flock(int(folder.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if !errors.Is(err, syscall.EWOULDBLOCK) || time.Now().After(deadline) {
+			break
+		}
+	}
 	if err == nil {
 		return folder, nil
 	}

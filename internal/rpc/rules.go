@@ -15,6 +15,9 @@ func Rules() map[string]rpcauth.Rule {
 		secgossipv1connect.AgentServiceStreamEventsProcedure: {AnyOf: []rpcauth.Verb{rpcauth.Monitor}},
 		secgossipv1connect.AgentServiceLeaveProcedure:        {AnyOf: []rpcauth.Verb{rpcauth.NodeLeave}, Mutates: true},
 		secgossipv1connect.AgentServiceRotateKeysProcedure:   {AnyOf: []rpcauth.Verb{rpcauth.KeysRotate}, Mutates: true},
+		secgossipv1connect.AgentServiceListHandlersProcedure: {AnyOf: []rpcauth.Verb{rpcauth.Monitor}},
+		secgossipv1connect.AgentServiceListRunsProcedure:     {AnyOf: []rpcauth.Verb{rpcauth.Monitor}},
+		secgossipv1connect.AgentServiceReloadProcedure:       {AnyOf: []rpcauth.Verb{rpcauth.Admin}, Mutates: true},
 		secgossipv1connect.AgentServiceListKeysProcedure:     {AnyOf: []rpcauth.Verb{rpcauth.KeysRead, rpcauth.KeysRotate}},
 		secgossipv1connect.AgentServiceRevokeProcedure:       {AnyOf: []rpcauth.Verb{rpcauth.NodeEvict}, Mutates: true},
 

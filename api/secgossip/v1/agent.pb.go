@@ -1889,6 +1889,708 @@ func (x *Epoch) GetSealed() uint64 {
 	return 0
 }
 
+// ListHandlersRequest has no fields.
+type ListHandlersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListHandlersRequest) Reset() {
+	*x = ListHandlersRequest{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListHandlersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListHandlersRequest) ProtoMessage() {}
+
+func (x *ListHandlersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListHandlersRequest.ProtoReflect.Descriptor instead.
+func (*ListHandlersRequest) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{28}
+}
+
+// ListHandlersResponse is the list of handlers.
+type ListHandlersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The handlers, by number.
+	Handlers      []*Handler `protobuf:"bytes,1,rep,name=handlers,proto3" json:"handlers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListHandlersResponse) Reset() {
+	*x = ListHandlersResponse{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListHandlersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListHandlersResponse) ProtoMessage() {}
+
+func (x *ListHandlersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListHandlersResponse.ProtoReflect.Descriptor instead.
+func (*ListHandlersResponse) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ListHandlersResponse) GetHandlers() []*Handler {
+	if x != nil {
+		return x.Handlers
+	}
+	return nil
+}
+
+// Handler is a program of the operator's that the agent runs on events.
+type Handler struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its place in the agent's settings, from 0.
+	Number uint32 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	// What it is called: its name in the settings or, without one, its spec.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Its filters, as in the settings.
+	Filters []string `protobuf:"bytes,3,rep,name=filters,proto3" json:"filters,omitempty"`
+	// The absolute path of the program.
+	Program string `protobuf:"bytes,4,opt,name=program,proto3" json:"program,omitempty"`
+	// The user it runs as: a name or a number; empty for the agent's own.
+	User string `protobuf:"bytes,5,opt,name=user,proto3" json:"user,omitempty"`
+	// What confines its runs.
+	Layers []*Layer `protobuf:"bytes,6,rep,name=layers,proto3" json:"layers,omitempty"`
+	// How many runs there are at this moment.
+	Running uint32 `protobuf:"varint,7,opt,name=running,proto3" json:"running,omitempty"`
+	// How many events wait.
+	Waiting uint32 `protobuf:"varint,8,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	// How many runs have ended since the agent started, failures included.
+	Runs uint64 `protobuf:"varint,9,opt,name=runs,proto3" json:"runs,omitempty"`
+	// Those that were not started, were killed or did not exit with 0.
+	Failures uint64 `protobuf:"varint,10,opt,name=failures,proto3" json:"failures,omitempty"`
+	// How many events were lost because the queue was full.
+	Dropped uint64 `protobuf:"varint,11,opt,name=dropped,proto3" json:"dropped,omitempty"`
+	// When the latest run began; absent when none has.
+	LastRun *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=last_run,json=lastRun,proto3" json:"last_run,omitempty"`
+	// Why the handler does not do its work; empty when it does.
+	Degraded      string `protobuf:"bytes,13,opt,name=degraded,proto3" json:"degraded,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Handler) Reset() {
+	*x = Handler{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Handler) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Handler) ProtoMessage() {}
+
+func (x *Handler) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Handler.ProtoReflect.Descriptor instead.
+func (*Handler) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *Handler) GetNumber() uint32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Handler) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Handler) GetFilters() []string {
+	if x != nil {
+		return x.Filters
+	}
+	return nil
+}
+
+func (x *Handler) GetProgram() string {
+	if x != nil {
+		return x.Program
+	}
+	return ""
+}
+
+func (x *Handler) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *Handler) GetLayers() []*Layer {
+	if x != nil {
+		return x.Layers
+	}
+	return nil
+}
+
+func (x *Handler) GetRunning() uint32 {
+	if x != nil {
+		return x.Running
+	}
+	return 0
+}
+
+func (x *Handler) GetWaiting() uint32 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *Handler) GetRuns() uint64 {
+	if x != nil {
+		return x.Runs
+	}
+	return 0
+}
+
+func (x *Handler) GetFailures() uint64 {
+	if x != nil {
+		return x.Failures
+	}
+	return 0
+}
+
+func (x *Handler) GetDropped() uint64 {
+	if x != nil {
+		return x.Dropped
+	}
+	return 0
+}
+
+func (x *Handler) GetLastRun() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastRun
+	}
+	return nil
+}
+
+func (x *Handler) GetDegraded() string {
+	if x != nil {
+		return x.Degraded
+	}
+	return ""
+}
+
+// Layer is one of the things that confine a handler.
+type Layer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Whether the machine and the settings let it be enforced.
+	Enforced bool `protobuf:"varint,2,opt,name=enforced,proto3" json:"enforced,omitempty"`
+	// How, or why not.
+	Detail        string `protobuf:"bytes,3,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Layer) Reset() {
+	*x = Layer{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Layer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Layer) ProtoMessage() {}
+
+func (x *Layer) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Layer.ProtoReflect.Descriptor instead.
+func (*Layer) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *Layer) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Layer) GetEnforced() bool {
+	if x != nil {
+		return x.Enforced
+	}
+	return false
+}
+
+func (x *Layer) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+// ListRunsRequest says which runs are asked for.
+type ListRunsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only those for the event with this id, 32 hexadecimal digits; empty means all.
+	EventId string `protobuf:"bytes,1,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
+	// Only those of the handler with this number.
+	Handler *uint32 `protobuf:"varint,2,opt,name=handler,proto3,oneof" json:"handler,omitempty"`
+	// At most so many, the newest; 0 means 20. The agent keeps 64 in all.
+	Limit         uint32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRunsRequest) Reset() {
+	*x = ListRunsRequest{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRunsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRunsRequest) ProtoMessage() {}
+
+func (x *ListRunsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRunsRequest.ProtoReflect.Descriptor instead.
+func (*ListRunsRequest) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *ListRunsRequest) GetEventId() string {
+	if x != nil {
+		return x.EventId
+	}
+	return ""
+}
+
+func (x *ListRunsRequest) GetHandler() uint32 {
+	if x != nil && x.Handler != nil {
+		return *x.Handler
+	}
+	return 0
+}
+
+func (x *ListRunsRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+// ListRunsResponse is a list of runs.
+type ListRunsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The runs, newest first.
+	Runs          []*Run `protobuf:"bytes,1,rep,name=runs,proto3" json:"runs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRunsResponse) Reset() {
+	*x = ListRunsResponse{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRunsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRunsResponse) ProtoMessage() {}
+
+func (x *ListRunsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRunsResponse.ProtoReflect.Descriptor instead.
+func (*ListRunsResponse) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *ListRunsResponse) GetRuns() []*Run {
+	if x != nil {
+		return x.Runs
+	}
+	return nil
+}
+
+// Run is one start of a handler's program, for one event.
+type Run struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When it began, by the agent's clock.
+	Begin *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=begin,proto3" json:"begin,omitempty"`
+	// How long it took, in microseconds.
+	DurationUs uint64 `protobuf:"varint,2,opt,name=duration_us,json=durationUs,proto3" json:"duration_us,omitempty"`
+	// The number that the handler had then.
+	Handler uint32 `protobuf:"varint,3,opt,name=handler,proto3" json:"handler,omitempty"`
+	// The absolute path of the program.
+	Program string `protobuf:"bytes,4,opt,name=program,proto3" json:"program,omitempty"`
+	// The kind of the event: user, query, member-join and so on.
+	Kind string `protobuf:"bytes,5,opt,name=kind,proto3" json:"kind,omitempty"`
+	// The event's name, of a user event or query.
+	Name string `protobuf:"bytes,6,opt,name=name,proto3" json:"name,omitempty"`
+	// The event's id; empty for member events.
+	EventId string `protobuf:"bytes,7,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
+	// The client that signed the event; empty for member events.
+	Principal string `protobuf:"bytes,8,opt,name=principal,proto3" json:"principal,omitempty"`
+	// Whether the program itself ran.
+	Started bool `protobuf:"varint,9,opt,name=started,proto3" json:"started,omitempty"`
+	// Its exit code, -1 when it did not exit by itself.
+	ExitCode int32 `protobuf:"zigzag32,10,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"`
+	// Why there is no exit code; empty when there is one.
+	Error string `protobuf:"bytes,11,opt,name=error,proto3" json:"error,omitempty"`
+	// What it wrote to standard output: the first and the last 32 KiB.
+	Stdout []byte `protobuf:"bytes,12,opt,name=stdout,proto3" json:"stdout,omitempty"`
+	// How many bytes between the two were not kept.
+	StdoutOmitted uint64 `protobuf:"varint,13,opt,name=stdout_omitted,json=stdoutOmitted,proto3" json:"stdout_omitted,omitempty"`
+	// The same of standard error.
+	Stderr []byte `protobuf:"bytes,14,opt,name=stderr,proto3" json:"stderr,omitempty"`
+	// The same of standard error.
+	StderrOmitted uint64 `protobuf:"varint,15,opt,name=stderr_omitted,json=stderrOmitted,proto3" json:"stderr_omitted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Run) Reset() {
+	*x = Run{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Run) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Run) ProtoMessage() {}
+
+func (x *Run) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Run.ProtoReflect.Descriptor instead.
+func (*Run) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *Run) GetBegin() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Begin
+	}
+	return nil
+}
+
+func (x *Run) GetDurationUs() uint64 {
+	if x != nil {
+		return x.DurationUs
+	}
+	return 0
+}
+
+func (x *Run) GetHandler() uint32 {
+	if x != nil {
+		return x.Handler
+	}
+	return 0
+}
+
+func (x *Run) GetProgram() string {
+	if x != nil {
+		return x.Program
+	}
+	return ""
+}
+
+func (x *Run) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Run) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Run) GetEventId() string {
+	if x != nil {
+		return x.EventId
+	}
+	return ""
+}
+
+func (x *Run) GetPrincipal() string {
+	if x != nil {
+		return x.Principal
+	}
+	return ""
+}
+
+func (x *Run) GetStarted() bool {
+	if x != nil {
+		return x.Started
+	}
+	return false
+}
+
+func (x *Run) GetExitCode() int32 {
+	if x != nil {
+		return x.ExitCode
+	}
+	return 0
+}
+
+func (x *Run) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *Run) GetStdout() []byte {
+	if x != nil {
+		return x.Stdout
+	}
+	return nil
+}
+
+func (x *Run) GetStdoutOmitted() uint64 {
+	if x != nil {
+		return x.StdoutOmitted
+	}
+	return 0
+}
+
+func (x *Run) GetStderr() []byte {
+	if x != nil {
+		return x.Stderr
+	}
+	return nil
+}
+
+func (x *Run) GetStderrOmitted() uint64 {
+	if x != nil {
+		return x.StderrOmitted
+	}
+	return 0
+}
+
+// ReloadRequest has no fields.
+type ReloadRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReloadRequest) Reset() {
+	*x = ReloadRequest{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReloadRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReloadRequest) ProtoMessage() {}
+
+func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
+func (*ReloadRequest) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{35}
+}
+
+// ReloadResponse says what is other than before.
+type ReloadResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Handlers that are new, by what they are called.
+	Added []string `protobuf:"bytes,1,rep,name=added,proto3" json:"added,omitempty"`
+	// Handlers that are gone.
+	Removed []string `protobuf:"bytes,2,rep,name=removed,proto3" json:"removed,omitempty"`
+	// Handlers whose settings are others.
+	Changed []string `protobuf:"bytes,3,rep,name=changed,proto3" json:"changed,omitempty"`
+	// Settings of the agent that are others: tag, log-level.
+	Settings []string `protobuf:"bytes,4,rep,name=settings,proto3" json:"settings,omitempty"`
+	// Settings that are others and that only a restart brings into force.
+	Restart       []string `protobuf:"bytes,5,rep,name=restart,proto3" json:"restart,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReloadResponse) Reset() {
+	*x = ReloadResponse{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReloadResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReloadResponse) ProtoMessage() {}
+
+func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
+func (*ReloadResponse) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *ReloadResponse) GetAdded() []string {
+	if x != nil {
+		return x.Added
+	}
+	return nil
+}
+
+func (x *ReloadResponse) GetRemoved() []string {
+	if x != nil {
+		return x.Removed
+	}
+	return nil
+}
+
+func (x *ReloadResponse) GetChanged() []string {
+	if x != nil {
+		return x.Changed
+	}
+	return nil
+}
+
+func (x *ReloadResponse) GetSettings() []string {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
+func (x *ReloadResponse) GetRestart() []string {
+	if x != nil {
+		return x.Restart
+	}
+	return nil
+}
+
 var File_secgossip_v1_agent_proto protoreflect.FileDescriptor
 
 const file_secgossip_v1_agent_proto_rawDesc = "" +
@@ -2013,12 +2715,67 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"\acreated\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x12 \n" +
 	"\vfingerprint\x18\x05 \x01(\tR\vfingerprint\x12\x17\n" +
 	"\aheld_by\x18\x06 \x01(\rR\x06heldBy\x12\x16\n" +
-	"\x06sealed\x18\a \x01(\x04R\x06sealed*y\n" +
+	"\x06sealed\x18\a \x01(\x04R\x06sealed\"\x15\n" +
+	"\x13ListHandlersRequest\"I\n" +
+	"\x14ListHandlersResponse\x121\n" +
+	"\bhandlers\x18\x01 \x03(\v2\x15.secgossip.v1.HandlerR\bhandlers\"\xfb\x02\n" +
+	"\aHandler\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\rR\x06number\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\afilters\x18\x03 \x03(\tR\afilters\x12\x18\n" +
+	"\aprogram\x18\x04 \x01(\tR\aprogram\x12\x12\n" +
+	"\x04user\x18\x05 \x01(\tR\x04user\x12+\n" +
+	"\x06layers\x18\x06 \x03(\v2\x13.secgossip.v1.LayerR\x06layers\x12\x18\n" +
+	"\arunning\x18\a \x01(\rR\arunning\x12\x18\n" +
+	"\awaiting\x18\b \x01(\rR\awaiting\x12\x12\n" +
+	"\x04runs\x18\t \x01(\x04R\x04runs\x12\x1a\n" +
+	"\bfailures\x18\n" +
+	" \x01(\x04R\bfailures\x12\x18\n" +
+	"\adropped\x18\v \x01(\x04R\adropped\x125\n" +
+	"\blast_run\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\alastRun\x12\x1a\n" +
+	"\bdegraded\x18\r \x01(\tR\bdegraded\"O\n" +
+	"\x05Layer\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
+	"\benforced\x18\x02 \x01(\bR\benforced\x12\x16\n" +
+	"\x06detail\x18\x03 \x01(\tR\x06detail\"m\n" +
+	"\x0fListRunsRequest\x12\x19\n" +
+	"\bevent_id\x18\x01 \x01(\tR\aeventId\x12\x1d\n" +
+	"\ahandler\x18\x02 \x01(\rH\x00R\ahandler\x88\x01\x01\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\rR\x05limitB\n" +
+	"\n" +
+	"\b_handler\"9\n" +
+	"\x10ListRunsResponse\x12%\n" +
+	"\x04runs\x18\x01 \x03(\v2\x11.secgossip.v1.RunR\x04runs\"\xb8\x03\n" +
+	"\x03Run\x120\n" +
+	"\x05begin\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05begin\x12\x1f\n" +
+	"\vduration_us\x18\x02 \x01(\x04R\n" +
+	"durationUs\x12\x18\n" +
+	"\ahandler\x18\x03 \x01(\rR\ahandler\x12\x18\n" +
+	"\aprogram\x18\x04 \x01(\tR\aprogram\x12\x12\n" +
+	"\x04kind\x18\x05 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04name\x18\x06 \x01(\tR\x04name\x12\x19\n" +
+	"\bevent_id\x18\a \x01(\tR\aeventId\x12\x1c\n" +
+	"\tprincipal\x18\b \x01(\tR\tprincipal\x12\x18\n" +
+	"\astarted\x18\t \x01(\bR\astarted\x12\x1b\n" +
+	"\texit_code\x18\n" +
+	" \x01(\x11R\bexitCode\x12\x14\n" +
+	"\x05error\x18\v \x01(\tR\x05error\x12\x16\n" +
+	"\x06stdout\x18\f \x01(\fR\x06stdout\x12%\n" +
+	"\x0estdout_omitted\x18\r \x01(\x04R\rstdoutOmitted\x12\x16\n" +
+	"\x06stderr\x18\x0e \x01(\fR\x06stderr\x12%\n" +
+	"\x0estderr_omitted\x18\x0f \x01(\x04R\rstderrOmitted\"\x0f\n" +
+	"\rReloadRequest\"\x90\x01\n" +
+	"\x0eReloadResponse\x12\x14\n" +
+	"\x05added\x18\x01 \x03(\tR\x05added\x12\x18\n" +
+	"\aremoved\x18\x02 \x03(\tR\aremoved\x12\x18\n" +
+	"\achanged\x18\x03 \x03(\tR\achanged\x12\x1a\n" +
+	"\bsettings\x18\x04 \x03(\tR\bsettings\x12\x18\n" +
+	"\arestart\x18\x05 \x03(\tR\arestart*y\n" +
 	"\fRotationStep\x12\x1d\n" +
 	"\x19ROTATION_STEP_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15ROTATION_STEP_INSTALL\x10\x01\x12\x15\n" +
 	"\x11ROTATION_STEP_USE\x10\x02\x12\x18\n" +
-	"\x14ROTATION_STEP_REMOVE\x10\x032\xd6\x05\n" +
+	"\x14ROTATION_STEP_REMOVE\x10\x032\xbd\a\n" +
 	"\fAgentService\x12L\n" +
 	"\tFireEvent\x12\x1e.secgossip.v1.FireEventRequest\x1a\x1f.secgossip.v1.FireEventResponse\x12R\n" +
 	"\vListMembers\x12 .secgossip.v1.ListMembersRequest\x1a!.secgossip.v1.ListMembersResponse\x12F\n" +
@@ -2029,7 +2786,10 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"RotateKeys\x12\x1f.secgossip.v1.RotateKeysRequest\x1a .secgossip.v1.RotateKeysResponse0\x01\x12I\n" +
 	"\bListKeys\x12\x1d.secgossip.v1.ListKeysRequest\x1a\x1e.secgossip.v1.ListKeysResponse\x12C\n" +
 	"\x06Revoke\x12\x1b.secgossip.v1.RevokeRequest\x1a\x1c.secgossip.v1.RevokeResponse\x12^\n" +
-	"\x0fListRevocations\x12$.secgossip.v1.ListRevocationsRequest\x1a%.secgossip.v1.ListRevocationsResponseB=Z;github.com/secgossip/secgossip/api/secgossip/v1;secgossipv1b\x06proto3"
+	"\x0fListRevocations\x12$.secgossip.v1.ListRevocationsRequest\x1a%.secgossip.v1.ListRevocationsResponse\x12U\n" +
+	"\fListHandlers\x12!.secgossip.v1.ListHandlersRequest\x1a\".secgossip.v1.ListHandlersResponse\x12I\n" +
+	"\bListRuns\x12\x1d.secgossip.v1.ListRunsRequest\x1a\x1e.secgossip.v1.ListRunsResponse\x12C\n" +
+	"\x06Reload\x12\x1b.secgossip.v1.ReloadRequest\x1a\x1c.secgossip.v1.ReloadResponseB=Z;github.com/secgossip/secgossip/api/secgossip/v1;secgossipv1b\x06proto3"
 
 var (
 	file_secgossip_v1_agent_proto_rawDescOnce sync.Once
@@ -2044,7 +2804,7 @@ func file_secgossip_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_secgossip_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_secgossip_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_secgossip_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_secgossip_v1_agent_proto_goTypes = []any{
 	(RotationStep)(0),               // 0: secgossip.v1.RotationStep
 	(*FireEventRequest)(nil),        // 1: secgossip.v1.FireEventRequest
@@ -2075,22 +2835,31 @@ var file_secgossip_v1_agent_proto_goTypes = []any{
 	(*ListRevocationsResponse)(nil), // 26: secgossip.v1.ListRevocationsResponse
 	(*Revocation)(nil),              // 27: secgossip.v1.Revocation
 	(*Epoch)(nil),                   // 28: secgossip.v1.Epoch
-	nil,                             // 29: secgossip.v1.Member.TagsEntry
-	nil,                             // 30: secgossip.v1.GetInfoResponse.SectionsEntry
-	nil,                             // 31: secgossip.v1.InfoSection.ValuesEntry
-	(*timestamppb.Timestamp)(nil),   // 32: google.protobuf.Timestamp
+	(*ListHandlersRequest)(nil),     // 29: secgossip.v1.ListHandlersRequest
+	(*ListHandlersResponse)(nil),    // 30: secgossip.v1.ListHandlersResponse
+	(*Handler)(nil),                 // 31: secgossip.v1.Handler
+	(*Layer)(nil),                   // 32: secgossip.v1.Layer
+	(*ListRunsRequest)(nil),         // 33: secgossip.v1.ListRunsRequest
+	(*ListRunsResponse)(nil),        // 34: secgossip.v1.ListRunsResponse
+	(*Run)(nil),                     // 35: secgossip.v1.Run
+	(*ReloadRequest)(nil),           // 36: secgossip.v1.ReloadRequest
+	(*ReloadResponse)(nil),          // 37: secgossip.v1.ReloadResponse
+	nil,                             // 38: secgossip.v1.Member.TagsEntry
+	nil,                             // 39: secgossip.v1.GetInfoResponse.SectionsEntry
+	nil,                             // 40: secgossip.v1.InfoSection.ValuesEntry
+	(*timestamppb.Timestamp)(nil),   // 41: google.protobuf.Timestamp
 }
 var file_secgossip_v1_agent_proto_depIdxs = []int32{
 	5,  // 0: secgossip.v1.ListMembersResponse.members:type_name -> secgossip.v1.Member
-	29, // 1: secgossip.v1.Member.tags:type_name -> secgossip.v1.Member.TagsEntry
-	30, // 2: secgossip.v1.GetInfoResponse.sections:type_name -> secgossip.v1.GetInfoResponse.SectionsEntry
-	31, // 3: secgossip.v1.InfoSection.values:type_name -> secgossip.v1.InfoSection.ValuesEntry
+	38, // 1: secgossip.v1.Member.tags:type_name -> secgossip.v1.Member.TagsEntry
+	39, // 2: secgossip.v1.GetInfoResponse.sections:type_name -> secgossip.v1.GetInfoResponse.SectionsEntry
+	40, // 3: secgossip.v1.InfoSection.values:type_name -> secgossip.v1.InfoSection.ValuesEntry
 	11, // 4: secgossip.v1.StreamEventsResponse.records:type_name -> secgossip.v1.EventRecord
-	32, // 5: secgossip.v1.EventRecord.seen:type_name -> google.protobuf.Timestamp
+	41, // 5: secgossip.v1.EventRecord.seen:type_name -> google.protobuf.Timestamp
 	12, // 6: secgossip.v1.EventRecord.user:type_name -> secgossip.v1.UserEvent
 	13, // 7: secgossip.v1.EventRecord.member:type_name -> secgossip.v1.MemberEvent
-	32, // 8: secgossip.v1.UserEvent.issued:type_name -> google.protobuf.Timestamp
-	32, // 9: secgossip.v1.UserEvent.expires:type_name -> google.protobuf.Timestamp
+	41, // 8: secgossip.v1.UserEvent.issued:type_name -> google.protobuf.Timestamp
+	41, // 9: secgossip.v1.UserEvent.expires:type_name -> google.protobuf.Timestamp
 	5,  // 10: secgossip.v1.MemberEvent.members:type_name -> secgossip.v1.Member
 	0,  // 11: secgossip.v1.RotateKeysRequest.step:type_name -> secgossip.v1.RotationStep
 	18, // 12: secgossip.v1.RotateKeysResponse.progress:type_name -> secgossip.v1.RotationProgress
@@ -2099,33 +2868,44 @@ var file_secgossip_v1_agent_proto_depIdxs = []int32{
 	22, // 15: secgossip.v1.ListKeysResponse.nodes:type_name -> secgossip.v1.NodeEpoch
 	27, // 16: secgossip.v1.RevokeResponse.revocations:type_name -> secgossip.v1.Revocation
 	27, // 17: secgossip.v1.ListRevocationsResponse.revocations:type_name -> secgossip.v1.Revocation
-	32, // 18: secgossip.v1.Revocation.before:type_name -> google.protobuf.Timestamp
-	32, // 19: secgossip.v1.Revocation.issued:type_name -> google.protobuf.Timestamp
-	32, // 20: secgossip.v1.Epoch.created:type_name -> google.protobuf.Timestamp
-	8,  // 21: secgossip.v1.GetInfoResponse.SectionsEntry.value:type_name -> secgossip.v1.InfoSection
-	1,  // 22: secgossip.v1.AgentService.FireEvent:input_type -> secgossip.v1.FireEventRequest
-	3,  // 23: secgossip.v1.AgentService.ListMembers:input_type -> secgossip.v1.ListMembersRequest
-	6,  // 24: secgossip.v1.AgentService.GetInfo:input_type -> secgossip.v1.GetInfoRequest
-	9,  // 25: secgossip.v1.AgentService.StreamEvents:input_type -> secgossip.v1.StreamEventsRequest
-	14, // 26: secgossip.v1.AgentService.Leave:input_type -> secgossip.v1.LeaveRequest
-	16, // 27: secgossip.v1.AgentService.RotateKeys:input_type -> secgossip.v1.RotateKeysRequest
-	20, // 28: secgossip.v1.AgentService.ListKeys:input_type -> secgossip.v1.ListKeysRequest
-	23, // 29: secgossip.v1.AgentService.Revoke:input_type -> secgossip.v1.RevokeRequest
-	25, // 30: secgossip.v1.AgentService.ListRevocations:input_type -> secgossip.v1.ListRevocationsRequest
-	2,  // 31: secgossip.v1.AgentService.FireEvent:output_type -> secgossip.v1.FireEventResponse
-	4,  // 32: secgossip.v1.AgentService.ListMembers:output_type -> secgossip.v1.ListMembersResponse
-	7,  // 33: secgossip.v1.AgentService.GetInfo:output_type -> secgossip.v1.GetInfoResponse
-	10, // 34: secgossip.v1.AgentService.StreamEvents:output_type -> secgossip.v1.StreamEventsResponse
-	15, // 35: secgossip.v1.AgentService.Leave:output_type -> secgossip.v1.LeaveResponse
-	17, // 36: secgossip.v1.AgentService.RotateKeys:output_type -> secgossip.v1.RotateKeysResponse
-	21, // 37: secgossip.v1.AgentService.ListKeys:output_type -> secgossip.v1.ListKeysResponse
-	24, // 38: secgossip.v1.AgentService.Revoke:output_type -> secgossip.v1.RevokeResponse
-	26, // 39: secgossip.v1.AgentService.ListRevocations:output_type -> secgossip.v1.ListRevocationsResponse
-	31, // [31:40] is the sub-list for method output_type
-	22, // [22:31] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	41, // 18: secgossip.v1.Revocation.before:type_name -> google.protobuf.Timestamp
+	41, // 19: secgossip.v1.Revocation.issued:type_name -> google.protobuf.Timestamp
+	41, // 20: secgossip.v1.Epoch.created:type_name -> google.protobuf.Timestamp
+	31, // 21: secgossip.v1.ListHandlersResponse.handlers:type_name -> secgossip.v1.Handler
+	32, // 22: secgossip.v1.Handler.layers:type_name -> secgossip.v1.Layer
+	41, // 23: secgossip.v1.Handler.last_run:type_name -> google.protobuf.Timestamp
+	35, // 24: secgossip.v1.ListRunsResponse.runs:type_name -> secgossip.v1.Run
+	41, // 25: secgossip.v1.Run.begin:type_name -> google.protobuf.Timestamp
+	8,  // 26: secgossip.v1.GetInfoResponse.SectionsEntry.value:type_name -> secgossip.v1.InfoSection
+	1,  // 27: secgossip.v1.AgentService.FireEvent:input_type -> secgossip.v1.FireEventRequest
+	3,  // 28: secgossip.v1.AgentService.ListMembers:input_type -> secgossip.v1.ListMembersRequest
+	6,  // 29: secgossip.v1.AgentService.GetInfo:input_type -> secgossip.v1.GetInfoRequest
+	9,  // 30: secgossip.v1.AgentService.StreamEvents:input_type -> secgossip.v1.StreamEventsRequest
+	14, // 31: secgossip.v1.AgentService.Leave:input_type -> secgossip.v1.LeaveRequest
+	16, // 32: secgossip.v1.AgentService.RotateKeys:input_type -> secgossip.v1.RotateKeysRequest
+	20, // 33: secgossip.v1.AgentService.ListKeys:input_type -> secgossip.v1.ListKeysRequest
+	23, // 34: secgossip.v1.AgentService.Revoke:input_type -> secgossip.v1.RevokeRequest
+	25, // 35: secgossip.v1.AgentService.ListRevocations:input_type -> secgossip.v1.ListRevocationsRequest
+	29, // 36: secgossip.v1.AgentService.ListHandlers:input_type -> secgossip.v1.ListHandlersRequest
+	33, // 37: secgossip.v1.AgentService.ListRuns:input_type -> secgossip.v1.ListRunsRequest
+	36, // 38: secgossip.v1.AgentService.Reload:input_type -> secgossip.v1.ReloadRequest
+	2,  // 39: secgossip.v1.AgentService.FireEvent:output_type -> secgossip.v1.FireEventResponse
+	4,  // 40: secgossip.v1.AgentService.ListMembers:output_type -> secgossip.v1.ListMembersResponse
+	7,  // 41: secgossip.v1.AgentService.GetInfo:output_type -> secgossip.v1.GetInfoResponse
+	10, // 42: secgossip.v1.AgentService.StreamEvents:output_type -> secgossip.v1.StreamEventsResponse
+	15, // 43: secgossip.v1.AgentService.Leave:output_type -> secgossip.v1.LeaveResponse
+	17, // 44: secgossip.v1.AgentService.RotateKeys:output_type -> secgossip.v1.RotateKeysResponse
+	21, // 45: secgossip.v1.AgentService.ListKeys:output_type -> secgossip.v1.ListKeysResponse
+	24, // 46: secgossip.v1.AgentService.Revoke:output_type -> secgossip.v1.RevokeResponse
+	26, // 47: secgossip.v1.AgentService.ListRevocations:output_type -> secgossip.v1.ListRevocationsResponse
+	30, // 48: secgossip.v1.AgentService.ListHandlers:output_type -> secgossip.v1.ListHandlersResponse
+	34, // 49: secgossip.v1.AgentService.ListRuns:output_type -> secgossip.v1.ListRunsResponse
+	37, // 50: secgossip.v1.AgentService.Reload:output_type -> secgossip.v1.ReloadResponse
+	39, // [39:51] is the sub-list for method output_type
+	27, // [27:39] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_secgossip_v1_agent_proto_init() }
@@ -2137,13 +2917,14 @@ func file_secgossip_v1_agent_proto_init() {
 		(*EventRecord_User)(nil),
 		(*EventRecord_Member)(nil),
 	}
+	file_secgossip_v1_agent_proto_msgTypes[32].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_secgossip_v1_agent_proto_rawDesc), len(file_secgossip_v1_agent_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   31,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

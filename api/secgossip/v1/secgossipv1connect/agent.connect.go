@@ -53,6 +53,12 @@ const (
 	// AgentServiceListRevocationsProcedure is the procedure name of the AgentService's ListRevocations
 	// RPC.
 	AgentServiceListRevocationsProcedure = "/secgossip.v1.AgentService/ListRevocations"
+	// AgentServiceListHandlersProcedure is the procedure name of the AgentService's ListHandlers RPC.
+	AgentServiceListHandlersProcedure = "/secgossip.v1.AgentService/ListHandlers"
+	// AgentServiceListRunsProcedure is the procedure name of the AgentService's ListRuns RPC.
+	AgentServiceListRunsProcedure = "/secgossip.v1.AgentService/ListRuns"
+	// AgentServiceReloadProcedure is the procedure name of the AgentService's Reload RPC.
+	AgentServiceReloadProcedure = "/secgossip.v1.AgentService/Reload"
 )
 
 var (
@@ -119,6 +125,27 @@ var (
 			Procedure:  AgentServiceListRevocationsProcedure,
 		}
 	})
+	agentServiceListHandlersSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_secgossip_v1_agent_proto.Services().ByName("AgentService").Methods().ByName("ListHandlers"),
+			Procedure:  AgentServiceListHandlersProcedure,
+		}
+	})
+	agentServiceListRunsSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_secgossip_v1_agent_proto.Services().ByName("AgentService").Methods().ByName("ListRuns"),
+			Procedure:  AgentServiceListRunsProcedure,
+		}
+	})
+	agentServiceReloadSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_secgossip_v1_agent_proto.Services().ByName("AgentService").Methods().ByName("Reload"),
+			Procedure:  AgentServiceReloadProcedure,
+		}
+	})
 )
 
 // AgentServiceClient is a client for the secgossip.v1.AgentService service.
@@ -154,6 +181,14 @@ type AgentServiceClient interface {
 	// ListRevocations returns the identities that were taken back, the oldest first.
 	// Grant: members:read or node:evict.
 	ListRevocations(context.Context, *v1.ListRevocationsRequest) (*v1.ListRevocationsResponse, error)
+	// ListHandlers returns the handlers of the agent and how each fares, by number.
+	// Grant: monitor.
+	ListHandlers(context.Context, *v1.ListHandlersRequest) (*v1.ListHandlersResponse, error)
+	// ListRuns returns the latest runs of handlers, newest first. Grant: monitor.
+	ListRuns(context.Context, *v1.ListRunsRequest) (*v1.ListRunsResponse, error)
+	// Reload makes the agent read its settings and its identity again and go over to
+	// them, to all or to none. Grant: admin.
+	Reload(context.Context, *v1.ReloadRequest) (*v1.ReloadResponse, error)
 }
 
 // NewAgentServiceClient constructs a client for the secgossip.v1.AgentService service. Multiple
@@ -236,6 +271,14 @@ type AgentServiceHandler interface {
 	// ListRevocations returns the identities that were taken back, the oldest first.
 	// Grant: members:read or node:evict.
 	ListRevocations(context.Context, *v1.ListRevocationsRequest) (*v1.ListRevocationsResponse, error)
+	// ListHandlers returns the handlers of the agent and how each fares, by number.
+	// Grant: monitor.
+	ListHandlers(context.Context, *v1.ListHandlersRequest) (*v1.ListHandlersResponse, error)
+	// ListRuns returns the latest runs of handlers, newest first. Grant: monitor.
+	ListRuns(context.Context, *v1.ListRunsRequest) (*v1.ListRunsResponse, error)
+	// Reload makes the agent read its settings and its identity again and go over to
+	// them, to all or to none. Grant: admin.
+	Reload(context.Context, *v1.ReloadRequest) (*v1.ReloadResponse, error)
 }
 
 // RegisterAgentServiceHandler registers svc as the secgossip.v1.AgentService implementation on
@@ -252,6 +295,9 @@ func RegisterAgentServiceHandler(server *connect.Server, svc AgentServiceHandler
 		connect.Method{Spec: agentServiceListKeysSpec(), Handler: adapter.listKeys},
 		connect.Method{Spec: agentServiceRevokeSpec(), Handler: adapter.revoke},
 		connect.Method{Spec: agentServiceListRevocationsSpec(), Handler: adapter.listRevocations},
+		connect.Method{Spec: agentServiceListHandlersSpec(), Handler: adapter.listHandlers},
+		connect.Method{Spec: agentServiceListRunsSpec(), Handler: adapter.listRuns},
+		connect.Method{Spec: agentServiceReloadSpec(), Handler: adapter.reload},
 	)
 }
 
@@ -325,6 +371,18 @@ func (UnimplementedAgentServiceHandler) ListRevocations(context.Context, *v1.Lis
 	return nil, connect.NewError(connect.CodeUnimplemented, "secgossip.v1.AgentService.ListRevocations is not implemented")
 }
 
+func (UnimplementedAgentServiceHandler) ListHandlers(context.Context, *v1.ListHandlersRequest) (*v1.ListHandlersResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "secgossip.v1.AgentService.ListHandlers is not implemented")
+}
+
+func (UnimplementedAgentServiceHandler) ListRuns(context.Context, *v1.ListRunsRequest) (*v1.ListRunsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "secgossip.v1.AgentService.ListRuns is not implemented")
+}
+
+func (UnimplementedAgentServiceHandler) Reload(context.Context, *v1.ReloadRequest) (*v1.ReloadResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "secgossip.v1.AgentService.Reload is not implemented")
+}
+
 type agentServiceClient struct {
 	client *connect.Client
 }
@@ -396,6 +454,30 @@ func (c *agentServiceClient) Revoke(ctx context.Context, req *v1.RevokeRequest) 
 func (c *agentServiceClient) ListRevocations(ctx context.Context, req *v1.ListRevocationsRequest) (*v1.ListRevocationsResponse, error) {
 	var res v1.ListRevocationsResponse
 	if err := c.client.CallUnary(ctx, agentServiceListRevocationsSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *agentServiceClient) ListHandlers(ctx context.Context, req *v1.ListHandlersRequest) (*v1.ListHandlersResponse, error) {
+	var res v1.ListHandlersResponse
+	if err := c.client.CallUnary(ctx, agentServiceListHandlersSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *agentServiceClient) ListRuns(ctx context.Context, req *v1.ListRunsRequest) (*v1.ListRunsResponse, error) {
+	var res v1.ListRunsResponse
+	if err := c.client.CallUnary(ctx, agentServiceListRunsSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *agentServiceClient) Reload(ctx context.Context, req *v1.ReloadRequest) (*v1.ReloadResponse, error) {
+	var res v1.ReloadResponse
+	if err := c.client.CallUnary(ctx, agentServiceReloadSpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -497,6 +579,42 @@ func (h agentServiceHandler) listRevocations(ctx context.Context, _ connect.Spec
 		return err
 	}
 	res, err := h.svc.ListRevocations(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h agentServiceHandler) listHandlers(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.ListHandlersRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.ListHandlers(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h agentServiceHandler) listRuns(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.ListRunsRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.ListRuns(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h agentServiceHandler) reload(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.ReloadRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.Reload(ctx, &req)
 	if err != nil {
 		return err
 	}
