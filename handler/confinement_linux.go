@@ -25,6 +25,9 @@ type confinement struct {
 	timeout     time.Duration
 	minLandlock int
 	canDropAll  bool // the agent can have the bounding set emptied
+	canIsolate  bool // the agent can give runs namespaces
+	filterCalls bool
+	permissions permissions
 	logger      *slog.Logger
 }
 
@@ -35,6 +38,7 @@ func newConfinement(config Config) (*confinement, error) {
 		writable:    config.Settings.Writable,
 		scratchRoot: config.ScratchRoot,
 		timeout:     config.Settings.Timeout,
+		permissions: defaultPermissions(),
 		logger:      config.Logger,
 	}
 	var problems []error
@@ -50,6 +54,10 @@ func newConfinement(config Config) (*confinement, error) {
 	c.canDropAll, err = holdsCapability(unix.CAP_SETPCAP)
 	report(err)
 	c.minLandlock, err = requiredLandlock(config.Settings.Sandbox)
+	report(err)
+	c.canIsolate, err = requireNamespaces(config.Settings.Sandbox, c.account.switched)
+	report(err)
+	c.filterCalls, err = requireCallFilter(config.Settings.Sandbox)
 	report(err)
 	report(c.checkScratchRoot())
 	for _, path := range config.Private {

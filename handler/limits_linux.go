@@ -26,19 +26,21 @@ const (
 	// count. It cannot be as low as maxMemory: Go programs and Java reserve
 	// more than a GiB of addresses that they never use.
 	maxAddressSpace = 4 << 30
+	// maxScratch bounds a scratch in memory: beside maxMemory it is little.
+	maxScratch = 64 << 20
 )
 
 // setEarlyLimits sets what the shim itself can live with. cpuSeconds is the
 // time limit of a run: one process that computes all the time never reaches
 // it, but one that left its process group, and so outlives the run, does.
-func setEarlyLimits(cpuSeconds uint64) error {
+func setEarlyLimits(cpuSeconds, fileSize uint64) error {
 	for _, limit := range []struct {
 		name     string
 		resource int
 		most     uint64
 	}{
 		{"core", unix.RLIMIT_CORE, 0},
-		{"file size", unix.RLIMIT_FSIZE, maxFileSize},
+		{"file size", unix.RLIMIT_FSIZE, fileSize},
 		{"cpu", unix.RLIMIT_CPU, cpuSeconds},
 	} {
 		if err := lower(limit.resource, limit.most); err != nil {
@@ -53,29 +55,22 @@ func setEarlyLimits(cpuSeconds uint64) error {
 // up descriptors until the program is executed. Nothing but that may follow.
 //
 // The kernel counts processes for all of a user, so those that are there already
-// come on top: on a host where others run as nobody too, a handler could start
+// (others) come on top: on a host where others run as nobody too, a handler could start
 // nothing. When the agent's own user runs the handlers there is no limit: its
 // other processes come and go.
-func setLastLimits(switched bool) error {
-	var others uint64
-	if switched {
-		var err error
-		if others, err = threadsOf(uint32(os.Getuid())); err != nil {
-			return fmt.Errorf("counting processes: %w", err)
-		}
-	}
+func setLastLimits(job *job, others uint64) error {
 	if err := lower(unix.RLIMIT_NOFILE, maxOpenFiles); err != nil {
 		return fmt.Errorf("limit on open files: %w", err)
 	}
-	if switched {
-		if err := lower(unix.RLIMIT_NPROC, others+maxProcesses); err != nil {
+	if job.Switched {
+		if err := lower(unix.RLIMIT_NPROC, others+job.Permissions.Processes); err != nil {
 			return fmt.Errorf("limit on processes: %w", err)
 		}
 	}
 	if raceDetector {
 		return nil
 	}
-	if err := lower(unix.RLIMIT_DATA, maxMemory); err != nil {
+	if err := lower(unix.RLIMIT_DATA, job.Permissions.Memory); err != nil {
 		return fmt.Errorf("limit on memory: %w", err)
 	}
 	if err := lower(unix.RLIMIT_AS, maxAddressSpace); err != nil {
