@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -200,7 +201,16 @@ func unique(t testing.TB) Event {
 
 // running counts the living processes with text in their environment. The
 // numbers that handlers know are those of their own namespace.
-func running(t testing.TB, text string) (count int) {
+func running(t testing.TB, text string) int { return len(runningPIDs(t, text)) }
+
+// killRunning kills what running counts: what a test of this binary started.
+func killRunning(t testing.TB, text string) {
+	for _, pid := range runningPIDs(t, text) {
+		_ = unix.Kill(pid, unix.SIGKILL) // It may have ended by now.
+	}
+}
+
+func runningPIDs(t testing.TB, text string) (pids []int) {
 	t.Helper()
 	dirs, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
@@ -209,10 +219,14 @@ func running(t testing.TB, text string) (count int) {
 	for _, dir := range dirs {
 		env, err := os.ReadFile(dir + "/environ")
 		if err == nil && bytes.Contains(env, []byte(text)) && exists(filepath.Base(dir)) {
-			count++
+			pid, err := strconv.Atoi(filepath.Base(dir))
+			if err != nil {
+				t.Fatal(err)
+			}
+			pids = append(pids, pid)
 		}
 	}
-	return count
+	return pids
 }
 
 // exists reports whether a process lives. A zombie does not: nobody may be

@@ -56,6 +56,9 @@ func requireNamespaces(sandbox Sandbox, root bool) (bool, error) {
 	return can, nil
 }
 
+// scratchBytesPerFile bounds the number of files: 4,096 in 64 MiB.
+const scratchBytesPerFile = 16 << 10
+
 // isolate makes the file system of this run its own: a /proc with its own
 // processes only, and a scratch in memory that cannot grow beyond its size and
 // is gone with its last process. It takes CAP_SYS_ADMIN, which the shim has
@@ -69,10 +72,10 @@ func isolate(job *job) error {
 	if err := unix.Mount("proc", "/proc", "proc", flags|unix.MS_NOEXEC, ""); err != nil {
 		return fmt.Errorf("mounting /proc: %w", err)
 	}
-	// An empty file takes memory too: an inode for each 4 KiB. The owner is
+	// An empty file takes memory too: an inode for each 16 KiB. The owner is
 	// who this is, not who the job says: verify is to see the difference.
 	options := fmt.Sprintf("size=%d,nr_inodes=%d,mode=0700,uid=%d,gid=%d",
-		job.Permissions.Scratch, max(job.Permissions.Scratch/4096, 64), os.Getuid(), os.Getgid())
+		job.Permissions.Scratch, max(job.Permissions.Scratch/scratchBytesPerFile, 64), os.Getuid(), os.Getgid())
 	if err := unix.Mount("scratch", job.Work, "tmpfs", flags, options); err != nil {
 		return fmt.Errorf("mounting the scratch on %q: %w", job.Work, err)
 	}
