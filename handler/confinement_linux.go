@@ -26,6 +26,9 @@ type confinement struct {
 	timeout     time.Duration
 	minLandlock int
 	canDropAll  bool // the agent can have the bounding set emptied
+	canIsolate  bool // the agent can give runs namespaces
+	filterCalls bool
+	permissions permissions
 	logger      *slog.Logger
 }
 
@@ -37,6 +40,7 @@ func newConfinement(config Config) (*confinement, error) {
 		writable:    config.Settings.Writable,
 		scratchRoot: config.ScratchRoot,
 		timeout:     config.Settings.Timeout,
+		permissions: config.Settings.permissions(),
 		logger:      config.Logger,
 	}
 	var problems []error
@@ -52,6 +56,10 @@ func newConfinement(config Config) (*confinement, error) {
 	c.canDropAll, err = holdsCapability(unix.CAP_SETPCAP)
 	report(err)
 	c.minLandlock, err = requiredLandlock(config.Settings.Sandbox)
+	report(err)
+	c.canIsolate, err = requireNamespaces(config.Settings.Sandbox, c.account.switched)
+	report(err)
+	c.filterCalls, err = requireCallFilter(config.Settings.Sandbox)
 	report(err)
 	report(c.checkScratchRoot())
 	for _, path := range config.Private {

@@ -65,14 +65,18 @@
 // them as itself. A handler holds no capabilities and cannot gain any, set-uid
 // programs included. It may read and run what its user may, except in the
 // agent's own directories, and write to its scratch directory, /dev/null and the
-// paths the settings name. It may use the network as its user may. It has
+// paths the settings name. It has no network, only Unix sockets, and system calls
+// that reach other processes or the host fail with EPERM. With an agent that is
+// root its scratch directory is in memory (64 MiB), and it sees its own processes
+// only, of which the program is number 1. It has
 // descriptors 0 to 2 only, a umask of 077, a time limit (30 s unless set
 // otherwise) and the limits in limits_linux.go.
 //
 // One handler's runs follow one another, unless its settings allow several at
 // once; different handlers run side by side.
-// When a run ends, by itself or by its time limit, every process left in its
-// process group is killed: a handler cannot leave a job behind. It is no place
+// When a run ends, by itself or by its time limit, every process it started is
+// killed (with an agent that is not root: every process left in its process
+// group). A handler cannot leave a job behind. It is no place
 // to start a daemon.
 //
 // # Differences from Serf that a script may notice
@@ -84,6 +88,8 @@
 //     "$(dirname "$0")/lib.sh" still works.
 //   - A script needs a #! line, and background jobs do not survive.
 //   - Only standard output answers a query.
+//   - As process 1 of its namespace a program does not end by a signal that one
+//     of its own processes sends, "kill $$" included, unless it has a trap for it.
 //   - When two tags become the same variable, the tag that sorts first wins.
 //
 // # For the agent

@@ -1,10 +1,13 @@
 package handler
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -191,6 +194,42 @@ func until(t testing.TB, what string, holds func() bool) {
 			t.Fatalf("still not: %s", what)
 		}
 	}
+}
+
+// unique is an event of which no other test knows the name, so that running
+// finds what was started for it.
+func unique(t testing.TB) Event {
+	return Event{Kind: KindUser, Name: fmt.Sprintf("%s-%d", t.Name(), os.Getpid())}
+}
+
+// running counts the living processes with text in their environment. The
+// numbers that handlers know are those of their own namespace.
+func running(t testing.TB, text string) int { return len(runningPIDs(t, text)) }
+
+// killRunning kills what running counts: what a test of this binary started.
+func killRunning(t testing.TB, text string) {
+	for _, pid := range runningPIDs(t, text) {
+		_ = unix.Kill(pid, unix.SIGKILL) // It may have ended by now.
+	}
+}
+
+func runningPIDs(t testing.TB, text string) (pids []int) {
+	t.Helper()
+	dirs, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range dirs {
+		env, err := os.ReadFile(dir + "/environ")
+		if err == nil && bytes.Contains(env, []byte(text)) && exists(filepath.Base(dir)) {
+			pid, err := strconv.Atoi(filepath.Base(dir))
+			if err != nil {
+				t.Fatal(err)
+			}
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
 
 // exists reports whether a process lives. A zombie does not: nobody may be

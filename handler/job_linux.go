@@ -42,17 +42,17 @@ type job struct {
 	Switched      bool // the shim was started as another user
 	EmptyBounding bool // the shim can and must empty the bounding set
 	MinLandlock   int
+	FilterCalls   bool
 	CPUSeconds    uint64
-	FileSize      uint64
-	Processes     uint64
-	Memory        uint64
-	Parent        int // process id of the agent
+	Permissions   permissions
+	Namespaces    map[string]string // those of its own, with the agent's ids
+	Parent        int               // process id of the agent, 0 seen from another namespace
 	Rehearsal     bool
 	Script        bool // scriptFD is there
 }
 
-func (c *confinement) newJob(program string, dir *scratch, argv, env []string) *job {
-	return &job{
+func (c *confinement) newJob(program string, dir *scratch, argv, env []string) (*job, error) {
+	j := &job{
 		Program: program,
 		Argv:    argv, Env: env, Work: dir.work,
 		Roots:    c.roots(),
@@ -60,12 +60,23 @@ func (c *confinement) newJob(program string, dir *scratch, argv, env []string) *
 		UID: c.account.uid, GID: c.account.gid, Groups: c.account.groups, Switched: c.account.switched,
 		EmptyBounding: c.account.switched && c.canDropAll,
 		MinLandlock:   c.minLandlock,
+		FilterCalls:   c.filterCalls,
+		Permissions:   c.permissions,
 		CPUSeconds:    uint64((c.timeout + time.Second - 1) / time.Second),
-		FileSize:      c.settings.FileSize,
-		Processes:     uint64(c.settings.Processes),
-		Memory:        c.settings.Memory,
 		Parent:        os.Getpid(),
 	}
+	if !c.canIsolate {
+		return j, nil
+	}
+	j.Parent, j.Namespaces = 0, map[string]string{}
+	for _, ns := range runNamespaces(c.permissions.Network) {
+		id, err := namespaceID(ns.name)
+		if err != nil {
+			return nil, fmt.Errorf("namespaces: %w", err)
+		}
+		j.Namespaces[ns.name] = id
+	}
+	return j, nil
 }
 
 // file writes the job where the shim can read it. A file, unlike a pipe, takes

@@ -17,6 +17,8 @@ const (
 	// (RLIMIT_DATA) does not count. It cannot be as low: Go programs and Java
 	// reserve more than a GiB of addresses that they never use.
 	maxAddressSpace = 4 << 30
+	// maxScratch bounds a scratch in memory: beside the memory of a process it is little.
+	maxScratch = 64 << 20
 )
 
 // setEarlyLimits sets what the shim itself can live with. cpuSeconds is the
@@ -44,32 +46,25 @@ func setEarlyLimits(cpuSeconds, fileSize uint64) error {
 // up descriptors until the program is executed. Nothing but that may follow.
 //
 // The kernel counts processes for all of a user, so those that are there already
-// come on top: on a host where others run as nobody too, a handler could start
+// (others) come on top: on a host where others run as nobody too, a handler could start
 // nothing. When the agent's own user runs the handlers there is no limit: its
 // other processes come and go.
-func setLastLimits(switched bool, processes, memory uint64) error {
-	var others uint64
-	if switched {
-		var err error
-		if others, err = threadsOf(uint32(os.Getuid())); err != nil {
-			return fmt.Errorf("counting processes: %w", err)
-		}
-	}
+func setLastLimits(job *job, others uint64) error {
 	if err := lower(unix.RLIMIT_NOFILE, maxOpenFiles); err != nil {
 		return fmt.Errorf("limit on open files: %w", err)
 	}
-	if switched {
-		if err := lower(unix.RLIMIT_NPROC, others+processes); err != nil {
+	if job.Switched {
+		if err := lower(unix.RLIMIT_NPROC, others+job.Permissions.Processes); err != nil {
 			return fmt.Errorf("limit on processes: %w", err)
 		}
 	}
 	if raceDetector {
 		return nil
 	}
-	if err := lower(unix.RLIMIT_DATA, memory); err != nil {
+	if err := lower(unix.RLIMIT_DATA, job.Permissions.Memory); err != nil {
 		return fmt.Errorf("limit on memory: %w", err)
 	}
-	if err := lower(unix.RLIMIT_AS, max(maxAddressSpace, 2*memory)); err != nil {
+	if err := lower(unix.RLIMIT_AS, max(maxAddressSpace, 2*job.Permissions.Memory)); err != nil {
 		return fmt.Errorf("limit on addresses: %w", err)
 	}
 	return nil

@@ -2,6 +2,7 @@ package handler
 
 import (
 	"os"
+	"path/filepath"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -16,6 +17,9 @@ const doomedAgent = "secgossip-test-agent"
 // left running when all tests are done.
 func TestMain(m *testing.M) {
 	ShimMain()
+	if filepath.Base(os.Args[0]) == attackProgram {
+		beAttack()
+	}
 	if os.Args[0] == doomedAgent {
 		beDoomedAgent(os.Args[1], os.Args[2], os.Args[3])
 	}

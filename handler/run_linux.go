@@ -64,7 +64,10 @@ func (c *confinement) runOpened(ctx context.Context, p *program, path string, e 
 	if err != nil {
 		return notRun(err)
 	}
-	job := c.newJob(path, dir, argv, env)
+	job, err := c.newJob(path, dir, argv, env)
+	if err != nil {
+		return notRun(err)
+	}
 	if rehearsal {
 		job.Rehearsal, job.Script = true, p.shebang != nil
 	}
@@ -181,6 +184,17 @@ func (c *confinement) start(p *program, job *job, pipes *plumbing) (*os.Process,
 			sys.AmbientCaps = []uintptr{unix.CAP_SETPCAP}
 		}
 	}
+	if len(job.Namespaces) > 0 {
+		// The shim mounts, and gives this up with the rest.
+		sys.AmbientCaps = append(sys.AmbientCaps, unix.CAP_SYS_ADMIN)
+		for _, ns := range runNamespaces(job.Permissions.Network) {
+			if ns.flag == unix.CLONE_NEWNS {
+				sys.Unshareflags = ns.flag // Thus Go makes it private.
+			} else {
+				sys.Cloneflags |= ns.flag
+			}
+		}
+	}
 	files := []*os.File{
 		pipes.stdin.theirs, pipes.stdout.theirs, pipes.stderr.theirs,
 		settingsFD: settings, statusFD: pipes.status.theirs, programFD: p.executed(),
@@ -198,9 +212,10 @@ func (c *confinement) start(p *program, job *job, pipes *plumbing) (*os.Process,
 	return proc, nil
 }
 
-// killGroup kills the handler and all processes that have not left its group.
-// One that starts a session of its own escapes this; it stays confined, and
-// the pipes are not waited for.
+// killGroup kills the handler and all processes that have not left its group,
+// and with a leader that is process 1 of its namespace all the others. Without
+// namespaces one that starts a session of its own escapes this; it stays
+// confined, and the pipes are not waited for.
 func killGroup(leader int) { _ = unix.Kill(-leader, unix.SIGKILL) }
 
 // waitUntilExited waits for the process to end without reaping it: until then

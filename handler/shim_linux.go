@@ -57,7 +57,17 @@ func becomeHandler(status *os.File) error {
 		return err
 	}
 	unix.Umask(0o077)
-	if err := setEarlyLimits(job.CPUSeconds, job.FileSize); err != nil {
+	if err := setEarlyLimits(job.CPUSeconds, job.Permissions.FileSize); err != nil {
+		return err
+	}
+	// In a /proc of its own it would count its own alone.
+	var others uint64
+	if job.Switched {
+		if others, err = threadsOf(uint32(job.UID)); err != nil {
+			return fmt.Errorf("counting processes: %w", err)
+		}
+	}
+	if err := isolate(job); err != nil {
 		return err
 	}
 	if err := os.Chdir(job.Work); err != nil {
@@ -83,6 +93,11 @@ func becomeHandler(status *os.File) error {
 	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fmt.Errorf("close_range (Linux 5.11): %w", err)
 	}
+	if job.FilterCalls {
+		if err := restrictCalls(job.Permissions.Network); err != nil {
+			return err
+		}
+	}
 	if err := verify(job); err != nil {
 		return fmt.Errorf("confinement did not hold: %w", err)
 	}
@@ -92,7 +107,7 @@ func becomeHandler(status *os.File) error {
 	if job.Rehearsal {
 		return nil
 	}
-	if err := setLastLimits(job.Switched, job.Processes, job.Memory); err != nil {
+	if err := setLastLimits(job, others); err != nil {
 		return err
 	}
 	// Not execveat: syscall.Exec keeps the runtime from starting a thread
@@ -103,7 +118,9 @@ func becomeHandler(status *os.File) error {
 }
 
 // tieToAgent makes the kernel kill this process when the agent ends. If that
-// has happened already there is nobody to work for.
+// has happened already there is nobody to work for. From a namespace of its own
+// the agent cannot be told from its heir: there the status pipe, which broke
+// when the agent ended, keeps the shim from going on.
 func tieToAgent(parent int) error {
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		return fmt.Errorf("parent death signal: %w", err)
@@ -159,6 +176,14 @@ func verify(job *job) error {
 	locked, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
 	if err != nil || locked != 1 {
 		return fmt.Errorf("no_new_privs is %d (%v)", locked, err)
+	}
+	if err := verifyIsolation(job); err != nil {
+		return err
+	}
+	if job.FilterCalls {
+		if err := verifyCalls(job.Permissions.Network); err != nil {
+			return err
+		}
 	}
 	return verifyCapabilities(job.EmptyBounding)
 }

@@ -17,7 +17,7 @@ func TestNothingRunsWhenAStepOfTheConfinementFails(t *testing.T) {
 	c := confined(t, Settings{Writable: []string{dir}})
 	for want, spoil := range map[string]func(*job){
 		"the agent has ended":            func(j *job) { j.Parent = 1<<22 + 1 },
-		"working directory":              func(j *job) { j.Work += "/absent" },
+		"absent":                         func(j *job) { j.Work += "/absent" },
 		"user ids are":                   func(j *job) { j.UID++ },
 		"group ids are":                  func(j *job) { j.GID++ },
 		"supplementary groups are":       func(j *job) { j.Groups = append(j.Groups, 54321) },
@@ -33,6 +33,33 @@ func TestNothingRunsWhenAStepOfTheConfinementFails(t *testing.T) {
 		}
 	}
 	isEmpty(t, dir)
+}
+
+// The shim is told of a namespace that the agent has not made.
+func TestNamespaceOfTheAgentIsRefused(t *testing.T) {
+	needRoot(t)
+	c := confined(t, Settings{})
+	r := runSpoiled(t, c, opened(t, script(t, "exit 0")), func(j *job) { j.Permissions.Network = true })
+	if r.Started || r.Err == nil || !strings.Contains(r.Err.Error(), "the net namespace is the agent's") {
+		t.Errorf("started %v, err %v, want a refusal", r.Started, r.Err)
+	}
+}
+
+// The shim believes it was confined, and was not.
+func TestMissingCallFilterIsRefused(t *testing.T) {
+	if err := verifyCalls(false); err == nil || !strings.Contains(err.Error(), "seccomp mode is 0") {
+		t.Errorf("got %v, want that there is no filter", err)
+	}
+	if err := verifyIsolation(&job{Namespaces: map[string]string{}}); err != nil {
+		t.Errorf("without namespaces: %v", err)
+	}
+	id, err := namespaceID("net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := verifyIsolation(&job{Namespaces: map[string]string{"net": id}}); err == nil {
+		t.Error("the agent's own namespace passed")
+	}
 }
 
 func TestBoundingSetIsVerified(t *testing.T) {
@@ -131,7 +158,10 @@ func runSpoiled(t testing.TB, c *confinement, p *program, spoil func(*job)) Resu
 	if err != nil {
 		t.Fatal(err)
 	}
-	job := c.newJob(p.path, dir, argv, env)
+	job, err := c.newJob(p.path, dir, argv, env)
+	if err != nil {
+		t.Fatal(err)
+	}
 	spoil(job)
 	return c.supervise(t.Context(), p, job, nil)
 }

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package handler
+
+const attackProgram = "secgossip-test-attack"
+
+func beAttack() {}

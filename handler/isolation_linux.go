@@ -1,0 +1,106 @@
+package handler
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// namespace is a view of the host that a run gets of its own.
+type namespace struct {
+	name string // in /proc/PID/ns
+	flag uintptr
+}
+
+// namespaces are those of every run of an agent that may make them.
+//
+// The program is process 1 of its own: when it ends or is killed, the kernel
+// kills everything it started, whatever session or group that is in.
+var namespaces = []namespace{
+	{"pid", unix.CLONE_NEWPID},
+	{"ipc", unix.CLONE_NEWIPC},
+	{"uts", unix.CLONE_NEWUTS},
+	{"cgroup", unix.CLONE_NEWCGROUP},
+	{"net", unix.CLONE_NEWNET},
+	{"mnt", unix.CLONE_NEWNS},
+}
+
+// runNamespaces are those of a run with these permissions: a handler that may
+// use the network uses the host's.
+func runNamespaces(network bool) (list []namespace) {
+	for _, ns := range namespaces {
+		if ns.flag != unix.CLONE_NEWNET || !network {
+			list = append(list, ns)
+		}
+	}
+	return list
+}
+
+// namespaceID is what tells a namespace of this process from others.
+func namespaceID(name string) (string, error) { return os.Readlink("/proc/self/ns/" + name) }
+
+// requireNamespaces reports whether this agent can give runs namespaces. One
+// that is root must: that it cannot is a mistake in how it was started.
+func requireNamespaces(sandbox Sandbox, root bool) (bool, error) {
+	can, err := holdsCapability(unix.CAP_SYS_ADMIN)
+	if err != nil {
+		return false, err
+	}
+	can = can && root
+	if root && !can && sandbox != Reduced {
+		return false, errors.New("this agent is root without CAP_SYS_ADMIN, which it needs to give handlers namespaces of their own; " +
+			"fix: grant it to the service, or sandbox: reduced")
+	}
+	return can, nil
+}
+
+// scratchBytesPerFile bounds the number of files: 4,096 in 64 MiB.
+const scratchBytesPerFile = 16 << 10
+
+// isolate makes the file system of this run its own: a /proc with its own
+// processes only, and a scratch in memory that cannot grow beyond its size and
+// is gone with its last process. It takes CAP_SYS_ADMIN, which the shim has
+// until it drops its capabilities. Nothing here is seen outside: the mount
+// namespace is private.
+func isolate(job *job) error {
+	if len(job.Namespaces) == 0 {
+		return nil
+	}
+	const flags = unix.MS_NOSUID | unix.MS_NODEV
+	if err := unix.Mount("proc", "/proc", "proc", flags|unix.MS_NOEXEC, ""); err != nil {
+		return fmt.Errorf("mounting /proc: %w", err)
+	}
+	// An empty file takes memory too: an inode for each 16 KiB. The owner is
+	// who this is, not who the job says: verify is to see the difference.
+	options := fmt.Sprintf("size=%d,nr_inodes=%d,mode=0700,uid=%d,gid=%d",
+		job.Permissions.Scratch, max(job.Permissions.Scratch/scratchBytesPerFile, 64), os.Getuid(), os.Getgid())
+	if err := unix.Mount("scratch", job.Work, "tmpfs", flags, options); err != nil {
+		return fmt.Errorf("mounting the scratch on %q: %w", job.Work, err)
+	}
+	return nil
+}
+
+// verifyIsolation compares what this process sees with what the agent sees.
+func verifyIsolation(job *job) error {
+	for name, agents := range job.Namespaces {
+		if own, err := namespaceID(name); err != nil || own == agents {
+			return fmt.Errorf("the %s namespace is the agent's, %s (%v)", name, own, err)
+		}
+	}
+	if len(job.Namespaces) == 0 {
+		return nil
+	}
+	if self, err := os.Readlink("/proc/self"); err != nil || self != "1" || os.Getpid() != 1 {
+		return fmt.Errorf("this is process %d, and %q in /proc (%v), not 1", os.Getpid(), self, err)
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(".", &fs); err != nil || fs.Type != unix.TMPFS_MAGIC {
+		return fmt.Errorf("the scratch is on a file system of type %#x (%v)", fs.Type, err)
+	}
+	if size := uint64(fs.Bsize) * fs.Blocks; size > job.Permissions.Scratch+uint64(os.Getpagesize()) {
+		return fmt.Errorf("the scratch holds %d bytes, not %d", size, job.Permissions.Scratch)
+	}
+	return nil
+}
