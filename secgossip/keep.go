@@ -163,14 +163,14 @@ func (n *Node) rotateAlone(reason string) {
 // sayInUse says of the epoch in use that it is, if no keeper has yet: of two epochs of
 // one number it is the one that counts, and the word was about the other.
 func (n *Node) sayInUse() {
-	if n.leaving.Load() || n.ActingKeeper() != string(n.config.Identity.Name) || !n.clockNow().isSure() || !n.rotating.TryLock() {
+	if n.leaving.Load() || n.ActingKeeper() != string(n.config.Identity.Name) || !n.clockNow().isSure() {
+		return
+	}
+	install, ok := n.ledger.unsaid(n.clusterTime())
+	if !ok || !n.rotating.TryLock() { // somebody is at it
 		return
 	}
 	defer n.rotating.Unlock()
-	install, ok := n.ledger.unsaid(n.clusterTime())
-	if !ok {
-		return
-	}
 	use, err := n.act(install.Statement, wire.ActionUse)
 	if err != nil {
 		n.logger.Warn("the epoch in use is not said to be", slog.Uint64("epoch", install.Number), slog.Any("error", err))
