@@ -2,6 +2,8 @@ package handler
 
 import (
 	"fmt"
+	"net"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -69,6 +71,28 @@ until [ $(ls %[1]s | wc -l) -ge %d ]; do sleep 0.01; done`, dir, atOnce))
 	for range atOnce {
 		if got := receive(t, results); !got.Done() {
 			t.Errorf("exit %d, %v, %s", got.ExitCode, got.Err, got.Stderr)
+		}
+	}
+}
+
+func TestNetworkIsThereWhenTheSettingsSaySo(t *testing.T) {
+	bash, err := exec.LookPath("bash")
+	if err != nil {
+		t.Skip("bash, which can open a connection, is not here")
+	}
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	_, port, _ := net.SplitHostPort(listener.Addr().String())
+	program := write(t, filepath.Join(folder(t), "connect"), "#!"+bash+"\nexec 3<>/dev/tcp/127.0.0.1/"+port+" && echo connected\n", 0o755)
+	for _, network := range []bool{false, true} {
+		spec := everyEvent(program)
+		spec.Settings.Network = network
+		r := runConfig(t, Config{Specs: []Spec{spec}}, Event{Kind: KindUser, Name: "x"})
+		if got := r.Stdout.String() == "connected\n"; got != network {
+			t.Errorf("network %t: it printed %q and %q, %v", network, r.Stdout, r.Stderr, r.Err)
 		}
 	}
 }
