@@ -64,12 +64,8 @@ func (n *Node) epochsChanged() {
 	}
 	n.followed = primary
 	n.transport.SetEpochs(primary, held)
-	for _, kicked := range []chan struct{}{n.moved, n.changed} {
-		select {
-		case kicked <- struct{}{}:
-		default:
-		}
-	}
+	wake(n.moved)
+	wake(n.changed)
 }
 
 const (
@@ -117,12 +113,7 @@ func (n *Node) report() {
 }
 
 // hearReport wakes whoever waits for members to follow.
-func (n *Node) hearReport() {
-	select {
-	case n.reported <- struct{}{}:
-	default:
-	}
-}
+func (n *Node) hearReport() { wake(n.reported) }
 
 // passOn spreads statements that were news to us.
 func (n *Node) passOn(items [][]byte) {

@@ -89,9 +89,13 @@ func (n *Node) gossipOnce() {
 }
 
 // hurry makes the next round of gossip start now.
-func (n *Node) hurry() {
+func (n *Node) hurry() { wake(n.kick) }
+
+// wake tells whoever reads from c, which has room for one, that there is something to
+// do. One word is enough for several things.
+func wake(c chan<- struct{}) {
 	select {
-	case n.kick <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }

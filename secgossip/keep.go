@@ -14,8 +14,9 @@ import (
 
 // Epochs are rotated by themselves. Of the keepers that are alive the one with the
 // lowest name acts: it begins an epoch when the one in use has had its time, or has
-// sealed its share, and it finishes what another has begun and could not finish. If two act at once, because
-// neither sees the other, the ledger brings the cluster to one epoch again.
+// sealed its share, and it finishes what another has begun and could not finish. If
+// two act at once, because neither sees the other, the ledger brings the cluster to
+// one epoch again.
 
 const (
 	// keepEvery is how often a keeper looks whether something is to be done.

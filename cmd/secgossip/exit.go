@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 
 	"connectrpc.com/connect/v2"
 
@@ -32,6 +34,15 @@ var (
 	// errSilent says that some nodes did not answer.
 	errSilent = errors.New("some nodes were not reached")
 )
+
+// silent is errSilent about the nodes that are missing, with what to do about them;
+// nil if none is.
+func silent(missing []string, next string) error {
+	if len(missing) == 0 {
+		return nil
+	}
+	return &home.Problem{Err: fmt.Errorf("%w: %s", errSilent, strings.Join(missing, ", ")), Next: next}
+}
 
 // settingsErrors say that something in the home, or in what was asked, must be
 // put right first. None of them comes from an agent: see session.explain.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"strconv"
-	"strings"
 	"time"
 
 	"connectrpc.com/connect/v2"
@@ -139,13 +138,7 @@ func (e *env) rotate(ctx context.Context, s *session, req *secgossipv1.RotateKey
 	if err != nil {
 		return err
 	}
-	if len(view.Missing) > 0 {
-		return &home.Problem{
-			Err:  fmt.Errorf("%w: %s", errSilent, strings.Join(view.Missing, ", ")),
-			Next: "nothing is to be done about nodes that come back: they fetch the epoch from the first member they meet",
-		}
-	}
-	return nil
+	return silent(view.Missing, "nothing is to be done about nodes that come back: they fetch the epoch from the first member they meet")
 }
 
 func detail(text string) string {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"connectrpc.com/connect/v2"
@@ -129,13 +128,7 @@ func (e *env) revoke(ctx context.Context, s *session, req *secgossipv1.RevokeReq
 	if err != nil {
 		return err
 	}
-	if len(view.Missing) > 0 {
-		return &home.Problem{
-			Err:  fmt.Errorf("%w: %s", errSilent, strings.Join(view.Missing, ", ")),
-			Next: "nothing is to be done about nodes that come back: they learn of it from the first member they meet",
-		}
-	}
-	return nil
+	return silent(view.Missing, "nothing is to be done about nodes that come back: they learn of it from the first member they meet")
 }
 
 func doneTo(verb string) string {
