@@ -55,6 +55,9 @@ func (n *Node) counters() map[string]uint64 {
 		"events_overflow": n.counts.eventsOverflow.Load(),
 		"statements_bad":  n.counts.statementsBad.Load(),
 		"notices_dropped": n.counts.noticesDropped.Load(),
+
+		"coordinates_bad":  n.coordinates.bad.Load(),
+		"coordinates_held": n.coordinates.held.Load(),
 	}
 	maps.Copy(all, n.transport.Counters())
 	return all

@@ -187,6 +187,7 @@ func (n *Node) NotifyUpdate(m *memberlist.Node) { n.noteMember("member-update", 
 // NotifyLeave implements memberlist.EventDelegate. memberlist does not say why;
 // a member that left said so itself, in its last signed record.
 func (n *Node) NotifyLeave(m *memberlist.Node) {
+	n.coordinates.forget(m.Name)
 	if n.members.isEvicted(m.Name) {
 		n.members.set(m.Name, StatusFailed, nil) // everybody was told when it was revoked
 		return

@@ -48,6 +48,7 @@ type Node struct {
 	ledger      *ledger
 	revocations *revocations
 	members     *membership
+	coordinates *coordinates
 	journal     *Journal
 	transport   *transport.Transport
 	list        *memberlist.Memberlist
@@ -119,13 +120,14 @@ func New(config Config) (*Node, error) {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
 	n := &Node{
-		config:     config,
-		settings:   config.Profile.memberlist(),
-		logger:     config.Logger,
-		members:    newMembership(),
-		incoming:   make(chan []byte, incomingQueue),
-		notices:    make(chan func(Observer), noticeQueue),
-		statements: make(chan told, statementQueue),
+		config:      config,
+		settings:    config.Profile.memberlist(),
+		logger:      config.Logger,
+		members:     newMembership(),
+		coordinates: newCoordinates(),
+		incoming:    make(chan []byte, incomingQueue),
+		notices:     make(chan func(Observer), noticeQueue),
+		statements:  make(chan told, statementQueue),
 
 		revocationsIn: make(chan [][]byte, statementQueue),
 		kick:          make(chan struct{}, 1),
@@ -211,6 +213,7 @@ func (n *Node) start() error {
 	n.settings.Delegate = n
 	n.settings.Events = n
 	n.settings.Alive = n
+	n.settings.Ping = n
 	n.settings.DelegateProtocolMin, n.settings.DelegateProtocolMax, n.settings.DelegateProtocolVersion = protocol, protocol, protocol
 	n.settings.Logger = log.New(&memberlistLog{node: n}, "", 0)
 	n.transport.Start()
@@ -298,6 +301,9 @@ func (n *Node) Close() error {
 	})
 	return errors.Join(problems...)
 }
+
+// Name is the node's name.
+func (n *Node) Name() string { return string(n.config.Identity.Name) }
 
 // Endpoint is the first address others are told to reach us at.
 func (n *Node) Endpoint() netip.AddrPort { return n.self.endpoint() }

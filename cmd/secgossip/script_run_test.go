@@ -150,17 +150,40 @@ func cmdWaitFor(ts *testscript.TestScript, args []string) {
 
 func cmdExits(ts *testscript.TestScript, args []string) {
 	usage(ts, len(args) > 1, "exits CODE ARG...")
+	if got := codeOf(ts, args[1:]); got != args[0] {
+		ts.Fatalf("exit code %s, want %s", got, args[0])
+	}
+}
+
+// cmdComesTo is for what the cluster has to find out first.
+func cmdComesTo(ts *testscript.TestScript, args []string) {
+	usage(ts, len(args) > 1, "comesto CODE ARG...")
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(patience)
+	for {
+		got := codeOf(ts, args[1:])
+		if got == args[0] {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			ts.Fatalf("exit code %s, want %s", got, args[0])
+		}
+	}
+}
+
+func codeOf(ts *testscript.TestScript, args []string) string {
 	code := 0
-	err := ts.Exec("secgossip", args[1:]...)
+	err := ts.Exec("secgossip", args...)
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		code = exit.ExitCode()
 	} else {
 		ts.Check(err)
 	}
-	if got := strconv.Itoa(code); got != args[0] {
-		ts.Fatalf("exit code %s, want %s", got, args[0])
-	}
+	return strconv.Itoa(code)
 }
 
 // cmdRefuses holds a refusal to the rules of all refusals: it says what is wrong

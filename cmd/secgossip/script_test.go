@@ -23,7 +23,8 @@ import (
 //
 //	homes NAME...                 copies of homes that were made once: see templates
 //	exits CODE ARG...             runs secgossip; its exit code must be CODE
-//	refuses CODE ARG...           the same, and it must say why and change no file
+//	comesto CODE ARG...           the same, again and again until it is
+//	refuses CODE ARG...           as exits, and it must say why and change no file
 //	daemon NAME ARG...            starts secgossip; it writes NAME.out and NAME.log
 //	waitfor FILE RE [COUNT]       waits until FILE has COUNT matches, 1 by default
 //	signal NAME INT|TERM|KILL     sends a signal to a daemon
@@ -92,6 +93,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"homes":     onlyPositive(cmdHomes),
 			"exits":     onlyPositive(cmdExits),
+			"comesto":   onlyPositive(cmdComesTo),
 			"refuses":   onlyPositive(cmdRefuses),
 			"daemon":    onlyPositive(cmdDaemon),
 			"waitfor":   onlyPositive(cmdWaitFor),

@@ -97,8 +97,9 @@ var layout = []row{
 		pkg: "secgossip", // the gossip core
 		ours: "keyring pki internal/cose secgossip/internal/wire secgossip/internal/seal " +
 			"secgossip/internal/guard secgossip/internal/transport",
-		// memberlist reports the problems of a join as a multierror.
-		theirs: "github.com/hashicorp/memberlist github.com/hashicorp/go-multierror",
+		// memberlist reports the problems of a join as a multierror; coordinates are
+		// computed as in Serf.
+		theirs: "github.com/hashicorp/memberlist github.com/hashicorp/go-multierror github.com/hashicorp/serf/coordinate",
 		never:  "os/exec",
 	},
 	{

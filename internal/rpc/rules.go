@@ -21,6 +21,7 @@ func Rules() map[string]rpcauth.Rule {
 		secgossipv1connect.AgentServiceListKeysProcedure:     {AnyOf: []rpcauth.Verb{rpcauth.KeysRead, rpcauth.KeysRotate}},
 		secgossipv1connect.AgentServiceRevokeProcedure:       {AnyOf: []rpcauth.Verb{rpcauth.NodeEvict}, Mutates: true},
 
-		secgossipv1connect.AgentServiceListRevocationsProcedure: {AnyOf: []rpcauth.Verb{rpcauth.MembersRead, rpcauth.NodeEvict}},
+		secgossipv1connect.AgentServiceListRevocationsProcedure:   {AnyOf: []rpcauth.Verb{rpcauth.MembersRead, rpcauth.NodeEvict}},
+		secgossipv1connect.AgentServiceEstimateRoundTripProcedure: {AnyOf: []rpcauth.Verb{rpcauth.MembersRead}},
 	}
 }

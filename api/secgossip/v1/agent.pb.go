@@ -2591,6 +2591,206 @@ func (x *ReloadResponse) GetRestart() []string {
 	return nil
 }
 
+// EstimateRoundTripRequest names two nodes.
+type EstimateRoundTripRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of one.
+	From string `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
+	// The name of the other; empty for the answering agent's own.
+	To            string `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EstimateRoundTripRequest) Reset() {
+	*x = EstimateRoundTripRequest{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EstimateRoundTripRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EstimateRoundTripRequest) ProtoMessage() {}
+
+func (x *EstimateRoundTripRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EstimateRoundTripRequest.ProtoReflect.Descriptor instead.
+func (*EstimateRoundTripRequest) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *EstimateRoundTripRequest) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *EstimateRoundTripRequest) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+// EstimateRoundTripResponse is an estimate and what it comes from.
+type EstimateRoundTripResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The names that were meant.
+	From string `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
+	To   string `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	// The round trip, in seconds.
+	RttS float64 `protobuf:"fixed64,3,opt,name=rtt_s,json=rttS,proto3" json:"rtt_s,omitempty"`
+	// Where each says it is.
+	FromCoordinate *Coordinate `protobuf:"bytes,4,opt,name=from_coordinate,json=fromCoordinate,proto3" json:"from_coordinate,omitempty"`
+	ToCoordinate   *Coordinate `protobuf:"bytes,5,opt,name=to_coordinate,json=toCoordinate,proto3" json:"to_coordinate,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *EstimateRoundTripResponse) Reset() {
+	*x = EstimateRoundTripResponse{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EstimateRoundTripResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EstimateRoundTripResponse) ProtoMessage() {}
+
+func (x *EstimateRoundTripResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EstimateRoundTripResponse.ProtoReflect.Descriptor instead.
+func (*EstimateRoundTripResponse) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *EstimateRoundTripResponse) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *EstimateRoundTripResponse) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *EstimateRoundTripResponse) GetRttS() float64 {
+	if x != nil {
+		return x.RttS
+	}
+	return 0
+}
+
+func (x *EstimateRoundTripResponse) GetFromCoordinate() *Coordinate {
+	if x != nil {
+		return x.FromCoordinate
+	}
+	return nil
+}
+
+func (x *EstimateRoundTripResponse) GetToCoordinate() *Coordinate {
+	if x != nil {
+		return x.ToCoordinate
+	}
+	return nil
+}
+
+// Coordinate is a place in a space in which distances are round trips: the length of
+// the difference of two vectors, and both heights. In seconds, but error.
+type Coordinate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Eight dimensions.
+	Vector []float64 `protobuf:"fixed64,1,rep,packed,name=vector,proto3" json:"vector,omitempty"`
+	// What the way from the node to the network adds.
+	Height float64 `protobuf:"fixed64,2,opt,name=height,proto3" json:"height,omitempty"`
+	// How sure the node is: 0 very, 1.5 not at all. Without a unit.
+	Error         float64 `protobuf:"fixed64,3,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Coordinate) Reset() {
+	*x = Coordinate{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Coordinate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Coordinate) ProtoMessage() {}
+
+func (x *Coordinate) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Coordinate.ProtoReflect.Descriptor instead.
+func (*Coordinate) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *Coordinate) GetVector() []float64 {
+	if x != nil {
+		return x.Vector
+	}
+	return nil
+}
+
+func (x *Coordinate) GetHeight() float64 {
+	if x != nil {
+		return x.Height
+	}
+	return 0
+}
+
+func (x *Coordinate) GetError() float64 {
+	if x != nil {
+		return x.Error
+	}
+	return 0
+}
+
 var File_secgossip_v1_agent_proto protoreflect.FileDescriptor
 
 const file_secgossip_v1_agent_proto_rawDesc = "" +
@@ -2770,12 +2970,26 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"\aremoved\x18\x02 \x03(\tR\aremoved\x12\x18\n" +
 	"\achanged\x18\x03 \x03(\tR\achanged\x12\x1a\n" +
 	"\bsettings\x18\x04 \x03(\tR\bsettings\x12\x18\n" +
-	"\arestart\x18\x05 \x03(\tR\arestart*y\n" +
+	"\arestart\x18\x05 \x03(\tR\arestart\">\n" +
+	"\x18EstimateRoundTripRequest\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\tR\x04from\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\"\xd6\x01\n" +
+	"\x19EstimateRoundTripResponse\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\tR\x04from\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\x12\x13\n" +
+	"\x05rtt_s\x18\x03 \x01(\x01R\x04rttS\x12A\n" +
+	"\x0ffrom_coordinate\x18\x04 \x01(\v2\x18.secgossip.v1.CoordinateR\x0efromCoordinate\x12=\n" +
+	"\rto_coordinate\x18\x05 \x01(\v2\x18.secgossip.v1.CoordinateR\ftoCoordinate\"R\n" +
+	"\n" +
+	"Coordinate\x12\x16\n" +
+	"\x06vector\x18\x01 \x03(\x01R\x06vector\x12\x16\n" +
+	"\x06height\x18\x02 \x01(\x01R\x06height\x12\x14\n" +
+	"\x05error\x18\x03 \x01(\x01R\x05error*y\n" +
 	"\fRotationStep\x12\x1d\n" +
 	"\x19ROTATION_STEP_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15ROTATION_STEP_INSTALL\x10\x01\x12\x15\n" +
 	"\x11ROTATION_STEP_USE\x10\x02\x12\x18\n" +
-	"\x14ROTATION_STEP_REMOVE\x10\x032\xbd\a\n" +
+	"\x14ROTATION_STEP_REMOVE\x10\x032\xa3\b\n" +
 	"\fAgentService\x12L\n" +
 	"\tFireEvent\x12\x1e.secgossip.v1.FireEventRequest\x1a\x1f.secgossip.v1.FireEventResponse\x12R\n" +
 	"\vListMembers\x12 .secgossip.v1.ListMembersRequest\x1a!.secgossip.v1.ListMembersResponse\x12F\n" +
@@ -2789,7 +3003,8 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"\x0fListRevocations\x12$.secgossip.v1.ListRevocationsRequest\x1a%.secgossip.v1.ListRevocationsResponse\x12U\n" +
 	"\fListHandlers\x12!.secgossip.v1.ListHandlersRequest\x1a\".secgossip.v1.ListHandlersResponse\x12I\n" +
 	"\bListRuns\x12\x1d.secgossip.v1.ListRunsRequest\x1a\x1e.secgossip.v1.ListRunsResponse\x12C\n" +
-	"\x06Reload\x12\x1b.secgossip.v1.ReloadRequest\x1a\x1c.secgossip.v1.ReloadResponseB=Z;github.com/secgossip/secgossip/api/secgossip/v1;secgossipv1b\x06proto3"
+	"\x06Reload\x12\x1b.secgossip.v1.ReloadRequest\x1a\x1c.secgossip.v1.ReloadResponse\x12d\n" +
+	"\x11EstimateRoundTrip\x12&.secgossip.v1.EstimateRoundTripRequest\x1a'.secgossip.v1.EstimateRoundTripResponseB=Z;github.com/secgossip/secgossip/api/secgossip/v1;secgossipv1b\x06proto3"
 
 var (
 	file_secgossip_v1_agent_proto_rawDescOnce sync.Once
@@ -2804,62 +3019,65 @@ func file_secgossip_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_secgossip_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_secgossip_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
+var file_secgossip_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_secgossip_v1_agent_proto_goTypes = []any{
-	(RotationStep)(0),               // 0: secgossip.v1.RotationStep
-	(*FireEventRequest)(nil),        // 1: secgossip.v1.FireEventRequest
-	(*FireEventResponse)(nil),       // 2: secgossip.v1.FireEventResponse
-	(*ListMembersRequest)(nil),      // 3: secgossip.v1.ListMembersRequest
-	(*ListMembersResponse)(nil),     // 4: secgossip.v1.ListMembersResponse
-	(*Member)(nil),                  // 5: secgossip.v1.Member
-	(*GetInfoRequest)(nil),          // 6: secgossip.v1.GetInfoRequest
-	(*GetInfoResponse)(nil),         // 7: secgossip.v1.GetInfoResponse
-	(*InfoSection)(nil),             // 8: secgossip.v1.InfoSection
-	(*StreamEventsRequest)(nil),     // 9: secgossip.v1.StreamEventsRequest
-	(*StreamEventsResponse)(nil),    // 10: secgossip.v1.StreamEventsResponse
-	(*EventRecord)(nil),             // 11: secgossip.v1.EventRecord
-	(*UserEvent)(nil),               // 12: secgossip.v1.UserEvent
-	(*MemberEvent)(nil),             // 13: secgossip.v1.MemberEvent
-	(*LeaveRequest)(nil),            // 14: secgossip.v1.LeaveRequest
-	(*LeaveResponse)(nil),           // 15: secgossip.v1.LeaveResponse
-	(*RotateKeysRequest)(nil),       // 16: secgossip.v1.RotateKeysRequest
-	(*RotateKeysResponse)(nil),      // 17: secgossip.v1.RotateKeysResponse
-	(*RotationProgress)(nil),        // 18: secgossip.v1.RotationProgress
-	(*RotationSummary)(nil),         // 19: secgossip.v1.RotationSummary
-	(*ListKeysRequest)(nil),         // 20: secgossip.v1.ListKeysRequest
-	(*ListKeysResponse)(nil),        // 21: secgossip.v1.ListKeysResponse
-	(*NodeEpoch)(nil),               // 22: secgossip.v1.NodeEpoch
-	(*RevokeRequest)(nil),           // 23: secgossip.v1.RevokeRequest
-	(*RevokeResponse)(nil),          // 24: secgossip.v1.RevokeResponse
-	(*ListRevocationsRequest)(nil),  // 25: secgossip.v1.ListRevocationsRequest
-	(*ListRevocationsResponse)(nil), // 26: secgossip.v1.ListRevocationsResponse
-	(*Revocation)(nil),              // 27: secgossip.v1.Revocation
-	(*Epoch)(nil),                   // 28: secgossip.v1.Epoch
-	(*ListHandlersRequest)(nil),     // 29: secgossip.v1.ListHandlersRequest
-	(*ListHandlersResponse)(nil),    // 30: secgossip.v1.ListHandlersResponse
-	(*Handler)(nil),                 // 31: secgossip.v1.Handler
-	(*Layer)(nil),                   // 32: secgossip.v1.Layer
-	(*ListRunsRequest)(nil),         // 33: secgossip.v1.ListRunsRequest
-	(*ListRunsResponse)(nil),        // 34: secgossip.v1.ListRunsResponse
-	(*Run)(nil),                     // 35: secgossip.v1.Run
-	(*ReloadRequest)(nil),           // 36: secgossip.v1.ReloadRequest
-	(*ReloadResponse)(nil),          // 37: secgossip.v1.ReloadResponse
-	nil,                             // 38: secgossip.v1.Member.TagsEntry
-	nil,                             // 39: secgossip.v1.GetInfoResponse.SectionsEntry
-	nil,                             // 40: secgossip.v1.InfoSection.ValuesEntry
-	(*timestamppb.Timestamp)(nil),   // 41: google.protobuf.Timestamp
+	(RotationStep)(0),                 // 0: secgossip.v1.RotationStep
+	(*FireEventRequest)(nil),          // 1: secgossip.v1.FireEventRequest
+	(*FireEventResponse)(nil),         // 2: secgossip.v1.FireEventResponse
+	(*ListMembersRequest)(nil),        // 3: secgossip.v1.ListMembersRequest
+	(*ListMembersResponse)(nil),       // 4: secgossip.v1.ListMembersResponse
+	(*Member)(nil),                    // 5: secgossip.v1.Member
+	(*GetInfoRequest)(nil),            // 6: secgossip.v1.GetInfoRequest
+	(*GetInfoResponse)(nil),           // 7: secgossip.v1.GetInfoResponse
+	(*InfoSection)(nil),               // 8: secgossip.v1.InfoSection
+	(*StreamEventsRequest)(nil),       // 9: secgossip.v1.StreamEventsRequest
+	(*StreamEventsResponse)(nil),      // 10: secgossip.v1.StreamEventsResponse
+	(*EventRecord)(nil),               // 11: secgossip.v1.EventRecord
+	(*UserEvent)(nil),                 // 12: secgossip.v1.UserEvent
+	(*MemberEvent)(nil),               // 13: secgossip.v1.MemberEvent
+	(*LeaveRequest)(nil),              // 14: secgossip.v1.LeaveRequest
+	(*LeaveResponse)(nil),             // 15: secgossip.v1.LeaveResponse
+	(*RotateKeysRequest)(nil),         // 16: secgossip.v1.RotateKeysRequest
+	(*RotateKeysResponse)(nil),        // 17: secgossip.v1.RotateKeysResponse
+	(*RotationProgress)(nil),          // 18: secgossip.v1.RotationProgress
+	(*RotationSummary)(nil),           // 19: secgossip.v1.RotationSummary
+	(*ListKeysRequest)(nil),           // 20: secgossip.v1.ListKeysRequest
+	(*ListKeysResponse)(nil),          // 21: secgossip.v1.ListKeysResponse
+	(*NodeEpoch)(nil),                 // 22: secgossip.v1.NodeEpoch
+	(*RevokeRequest)(nil),             // 23: secgossip.v1.RevokeRequest
+	(*RevokeResponse)(nil),            // 24: secgossip.v1.RevokeResponse
+	(*ListRevocationsRequest)(nil),    // 25: secgossip.v1.ListRevocationsRequest
+	(*ListRevocationsResponse)(nil),   // 26: secgossip.v1.ListRevocationsResponse
+	(*Revocation)(nil),                // 27: secgossip.v1.Revocation
+	(*Epoch)(nil),                     // 28: secgossip.v1.Epoch
+	(*ListHandlersRequest)(nil),       // 29: secgossip.v1.ListHandlersRequest
+	(*ListHandlersResponse)(nil),      // 30: secgossip.v1.ListHandlersResponse
+	(*Handler)(nil),                   // 31: secgossip.v1.Handler
+	(*Layer)(nil),                     // 32: secgossip.v1.Layer
+	(*ListRunsRequest)(nil),           // 33: secgossip.v1.ListRunsRequest
+	(*ListRunsResponse)(nil),          // 34: secgossip.v1.ListRunsResponse
+	(*Run)(nil),                       // 35: secgossip.v1.Run
+	(*ReloadRequest)(nil),             // 36: secgossip.v1.ReloadRequest
+	(*ReloadResponse)(nil),            // 37: secgossip.v1.ReloadResponse
+	(*EstimateRoundTripRequest)(nil),  // 38: secgossip.v1.EstimateRoundTripRequest
+	(*EstimateRoundTripResponse)(nil), // 39: secgossip.v1.EstimateRoundTripResponse
+	(*Coordinate)(nil),                // 40: secgossip.v1.Coordinate
+	nil,                               // 41: secgossip.v1.Member.TagsEntry
+	nil,                               // 42: secgossip.v1.GetInfoResponse.SectionsEntry
+	nil,                               // 43: secgossip.v1.InfoSection.ValuesEntry
+	(*timestamppb.Timestamp)(nil),     // 44: google.protobuf.Timestamp
 }
 var file_secgossip_v1_agent_proto_depIdxs = []int32{
 	5,  // 0: secgossip.v1.ListMembersResponse.members:type_name -> secgossip.v1.Member
-	38, // 1: secgossip.v1.Member.tags:type_name -> secgossip.v1.Member.TagsEntry
-	39, // 2: secgossip.v1.GetInfoResponse.sections:type_name -> secgossip.v1.GetInfoResponse.SectionsEntry
-	40, // 3: secgossip.v1.InfoSection.values:type_name -> secgossip.v1.InfoSection.ValuesEntry
+	41, // 1: secgossip.v1.Member.tags:type_name -> secgossip.v1.Member.TagsEntry
+	42, // 2: secgossip.v1.GetInfoResponse.sections:type_name -> secgossip.v1.GetInfoResponse.SectionsEntry
+	43, // 3: secgossip.v1.InfoSection.values:type_name -> secgossip.v1.InfoSection.ValuesEntry
 	11, // 4: secgossip.v1.StreamEventsResponse.records:type_name -> secgossip.v1.EventRecord
-	41, // 5: secgossip.v1.EventRecord.seen:type_name -> google.protobuf.Timestamp
+	44, // 5: secgossip.v1.EventRecord.seen:type_name -> google.protobuf.Timestamp
 	12, // 6: secgossip.v1.EventRecord.user:type_name -> secgossip.v1.UserEvent
 	13, // 7: secgossip.v1.EventRecord.member:type_name -> secgossip.v1.MemberEvent
-	41, // 8: secgossip.v1.UserEvent.issued:type_name -> google.protobuf.Timestamp
-	41, // 9: secgossip.v1.UserEvent.expires:type_name -> google.protobuf.Timestamp
+	44, // 8: secgossip.v1.UserEvent.issued:type_name -> google.protobuf.Timestamp
+	44, // 9: secgossip.v1.UserEvent.expires:type_name -> google.protobuf.Timestamp
 	5,  // 10: secgossip.v1.MemberEvent.members:type_name -> secgossip.v1.Member
 	0,  // 11: secgossip.v1.RotateKeysRequest.step:type_name -> secgossip.v1.RotationStep
 	18, // 12: secgossip.v1.RotateKeysResponse.progress:type_name -> secgossip.v1.RotationProgress
@@ -2868,44 +3086,48 @@ var file_secgossip_v1_agent_proto_depIdxs = []int32{
 	22, // 15: secgossip.v1.ListKeysResponse.nodes:type_name -> secgossip.v1.NodeEpoch
 	27, // 16: secgossip.v1.RevokeResponse.revocations:type_name -> secgossip.v1.Revocation
 	27, // 17: secgossip.v1.ListRevocationsResponse.revocations:type_name -> secgossip.v1.Revocation
-	41, // 18: secgossip.v1.Revocation.before:type_name -> google.protobuf.Timestamp
-	41, // 19: secgossip.v1.Revocation.issued:type_name -> google.protobuf.Timestamp
-	41, // 20: secgossip.v1.Epoch.created:type_name -> google.protobuf.Timestamp
+	44, // 18: secgossip.v1.Revocation.before:type_name -> google.protobuf.Timestamp
+	44, // 19: secgossip.v1.Revocation.issued:type_name -> google.protobuf.Timestamp
+	44, // 20: secgossip.v1.Epoch.created:type_name -> google.protobuf.Timestamp
 	31, // 21: secgossip.v1.ListHandlersResponse.handlers:type_name -> secgossip.v1.Handler
 	32, // 22: secgossip.v1.Handler.layers:type_name -> secgossip.v1.Layer
-	41, // 23: secgossip.v1.Handler.last_run:type_name -> google.protobuf.Timestamp
+	44, // 23: secgossip.v1.Handler.last_run:type_name -> google.protobuf.Timestamp
 	35, // 24: secgossip.v1.ListRunsResponse.runs:type_name -> secgossip.v1.Run
-	41, // 25: secgossip.v1.Run.begin:type_name -> google.protobuf.Timestamp
-	8,  // 26: secgossip.v1.GetInfoResponse.SectionsEntry.value:type_name -> secgossip.v1.InfoSection
-	1,  // 27: secgossip.v1.AgentService.FireEvent:input_type -> secgossip.v1.FireEventRequest
-	3,  // 28: secgossip.v1.AgentService.ListMembers:input_type -> secgossip.v1.ListMembersRequest
-	6,  // 29: secgossip.v1.AgentService.GetInfo:input_type -> secgossip.v1.GetInfoRequest
-	9,  // 30: secgossip.v1.AgentService.StreamEvents:input_type -> secgossip.v1.StreamEventsRequest
-	14, // 31: secgossip.v1.AgentService.Leave:input_type -> secgossip.v1.LeaveRequest
-	16, // 32: secgossip.v1.AgentService.RotateKeys:input_type -> secgossip.v1.RotateKeysRequest
-	20, // 33: secgossip.v1.AgentService.ListKeys:input_type -> secgossip.v1.ListKeysRequest
-	23, // 34: secgossip.v1.AgentService.Revoke:input_type -> secgossip.v1.RevokeRequest
-	25, // 35: secgossip.v1.AgentService.ListRevocations:input_type -> secgossip.v1.ListRevocationsRequest
-	29, // 36: secgossip.v1.AgentService.ListHandlers:input_type -> secgossip.v1.ListHandlersRequest
-	33, // 37: secgossip.v1.AgentService.ListRuns:input_type -> secgossip.v1.ListRunsRequest
-	36, // 38: secgossip.v1.AgentService.Reload:input_type -> secgossip.v1.ReloadRequest
-	2,  // 39: secgossip.v1.AgentService.FireEvent:output_type -> secgossip.v1.FireEventResponse
-	4,  // 40: secgossip.v1.AgentService.ListMembers:output_type -> secgossip.v1.ListMembersResponse
-	7,  // 41: secgossip.v1.AgentService.GetInfo:output_type -> secgossip.v1.GetInfoResponse
-	10, // 42: secgossip.v1.AgentService.StreamEvents:output_type -> secgossip.v1.StreamEventsResponse
-	15, // 43: secgossip.v1.AgentService.Leave:output_type -> secgossip.v1.LeaveResponse
-	17, // 44: secgossip.v1.AgentService.RotateKeys:output_type -> secgossip.v1.RotateKeysResponse
-	21, // 45: secgossip.v1.AgentService.ListKeys:output_type -> secgossip.v1.ListKeysResponse
-	24, // 46: secgossip.v1.AgentService.Revoke:output_type -> secgossip.v1.RevokeResponse
-	26, // 47: secgossip.v1.AgentService.ListRevocations:output_type -> secgossip.v1.ListRevocationsResponse
-	30, // 48: secgossip.v1.AgentService.ListHandlers:output_type -> secgossip.v1.ListHandlersResponse
-	34, // 49: secgossip.v1.AgentService.ListRuns:output_type -> secgossip.v1.ListRunsResponse
-	37, // 50: secgossip.v1.AgentService.Reload:output_type -> secgossip.v1.ReloadResponse
-	39, // [39:51] is the sub-list for method output_type
-	27, // [27:39] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	44, // 25: secgossip.v1.Run.begin:type_name -> google.protobuf.Timestamp
+	40, // 26: secgossip.v1.EstimateRoundTripResponse.from_coordinate:type_name -> secgossip.v1.Coordinate
+	40, // 27: secgossip.v1.EstimateRoundTripResponse.to_coordinate:type_name -> secgossip.v1.Coordinate
+	8,  // 28: secgossip.v1.GetInfoResponse.SectionsEntry.value:type_name -> secgossip.v1.InfoSection
+	1,  // 29: secgossip.v1.AgentService.FireEvent:input_type -> secgossip.v1.FireEventRequest
+	3,  // 30: secgossip.v1.AgentService.ListMembers:input_type -> secgossip.v1.ListMembersRequest
+	6,  // 31: secgossip.v1.AgentService.GetInfo:input_type -> secgossip.v1.GetInfoRequest
+	9,  // 32: secgossip.v1.AgentService.StreamEvents:input_type -> secgossip.v1.StreamEventsRequest
+	14, // 33: secgossip.v1.AgentService.Leave:input_type -> secgossip.v1.LeaveRequest
+	16, // 34: secgossip.v1.AgentService.RotateKeys:input_type -> secgossip.v1.RotateKeysRequest
+	20, // 35: secgossip.v1.AgentService.ListKeys:input_type -> secgossip.v1.ListKeysRequest
+	23, // 36: secgossip.v1.AgentService.Revoke:input_type -> secgossip.v1.RevokeRequest
+	25, // 37: secgossip.v1.AgentService.ListRevocations:input_type -> secgossip.v1.ListRevocationsRequest
+	29, // 38: secgossip.v1.AgentService.ListHandlers:input_type -> secgossip.v1.ListHandlersRequest
+	33, // 39: secgossip.v1.AgentService.ListRuns:input_type -> secgossip.v1.ListRunsRequest
+	36, // 40: secgossip.v1.AgentService.Reload:input_type -> secgossip.v1.ReloadRequest
+	38, // 41: secgossip.v1.AgentService.EstimateRoundTrip:input_type -> secgossip.v1.EstimateRoundTripRequest
+	2,  // 42: secgossip.v1.AgentService.FireEvent:output_type -> secgossip.v1.FireEventResponse
+	4,  // 43: secgossip.v1.AgentService.ListMembers:output_type -> secgossip.v1.ListMembersResponse
+	7,  // 44: secgossip.v1.AgentService.GetInfo:output_type -> secgossip.v1.GetInfoResponse
+	10, // 45: secgossip.v1.AgentService.StreamEvents:output_type -> secgossip.v1.StreamEventsResponse
+	15, // 46: secgossip.v1.AgentService.Leave:output_type -> secgossip.v1.LeaveResponse
+	17, // 47: secgossip.v1.AgentService.RotateKeys:output_type -> secgossip.v1.RotateKeysResponse
+	21, // 48: secgossip.v1.AgentService.ListKeys:output_type -> secgossip.v1.ListKeysResponse
+	24, // 49: secgossip.v1.AgentService.Revoke:output_type -> secgossip.v1.RevokeResponse
+	26, // 50: secgossip.v1.AgentService.ListRevocations:output_type -> secgossip.v1.ListRevocationsResponse
+	30, // 51: secgossip.v1.AgentService.ListHandlers:output_type -> secgossip.v1.ListHandlersResponse
+	34, // 52: secgossip.v1.AgentService.ListRuns:output_type -> secgossip.v1.ListRunsResponse
+	37, // 53: secgossip.v1.AgentService.Reload:output_type -> secgossip.v1.ReloadResponse
+	39, // 54: secgossip.v1.AgentService.EstimateRoundTrip:output_type -> secgossip.v1.EstimateRoundTripResponse
+	42, // [42:55] is the sub-list for method output_type
+	29, // [29:42] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_secgossip_v1_agent_proto_init() }
@@ -2924,7 +3146,7 @@ func file_secgossip_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_secgossip_v1_agent_proto_rawDesc), len(file_secgossip_v1_agent_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   40,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -59,6 +59,9 @@ const (
 	AgentServiceListRunsProcedure = "/secgossip.v1.AgentService/ListRuns"
 	// AgentServiceReloadProcedure is the procedure name of the AgentService's Reload RPC.
 	AgentServiceReloadProcedure = "/secgossip.v1.AgentService/Reload"
+	// AgentServiceEstimateRoundTripProcedure is the procedure name of the AgentService's
+	// EstimateRoundTrip RPC.
+	AgentServiceEstimateRoundTripProcedure = "/secgossip.v1.AgentService/EstimateRoundTrip"
 )
 
 var (
@@ -146,6 +149,13 @@ var (
 			Procedure:  AgentServiceReloadProcedure,
 		}
 	})
+	agentServiceEstimateRoundTripSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_secgossip_v1_agent_proto.Services().ByName("AgentService").Methods().ByName("EstimateRoundTrip"),
+			Procedure:  AgentServiceEstimateRoundTripProcedure,
+		}
+	})
 )
 
 // AgentServiceClient is a client for the secgossip.v1.AgentService service.
@@ -189,6 +199,9 @@ type AgentServiceClient interface {
 	// Reload makes the agent read its settings and its identity again and go over to
 	// them, to all or to none. Grant: admin.
 	Reload(context.Context, *v1.ReloadRequest) (*v1.ReloadResponse, error)
+	// EstimateRoundTrip returns how long a packet takes between two nodes and back,
+	// by their network coordinates. Grant: members:read.
+	EstimateRoundTrip(context.Context, *v1.EstimateRoundTripRequest) (*v1.EstimateRoundTripResponse, error)
 }
 
 // NewAgentServiceClient constructs a client for the secgossip.v1.AgentService service. Multiple
@@ -279,6 +292,9 @@ type AgentServiceHandler interface {
 	// Reload makes the agent read its settings and its identity again and go over to
 	// them, to all or to none. Grant: admin.
 	Reload(context.Context, *v1.ReloadRequest) (*v1.ReloadResponse, error)
+	// EstimateRoundTrip returns how long a packet takes between two nodes and back,
+	// by their network coordinates. Grant: members:read.
+	EstimateRoundTrip(context.Context, *v1.EstimateRoundTripRequest) (*v1.EstimateRoundTripResponse, error)
 }
 
 // RegisterAgentServiceHandler registers svc as the secgossip.v1.AgentService implementation on
@@ -298,6 +314,7 @@ func RegisterAgentServiceHandler(server *connect.Server, svc AgentServiceHandler
 		connect.Method{Spec: agentServiceListHandlersSpec(), Handler: adapter.listHandlers},
 		connect.Method{Spec: agentServiceListRunsSpec(), Handler: adapter.listRuns},
 		connect.Method{Spec: agentServiceReloadSpec(), Handler: adapter.reload},
+		connect.Method{Spec: agentServiceEstimateRoundTripSpec(), Handler: adapter.estimateRoundTrip},
 	)
 }
 
@@ -381,6 +398,10 @@ func (UnimplementedAgentServiceHandler) ListRuns(context.Context, *v1.ListRunsRe
 
 func (UnimplementedAgentServiceHandler) Reload(context.Context, *v1.ReloadRequest) (*v1.ReloadResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "secgossip.v1.AgentService.Reload is not implemented")
+}
+
+func (UnimplementedAgentServiceHandler) EstimateRoundTrip(context.Context, *v1.EstimateRoundTripRequest) (*v1.EstimateRoundTripResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "secgossip.v1.AgentService.EstimateRoundTrip is not implemented")
 }
 
 type agentServiceClient struct {
@@ -478,6 +499,14 @@ func (c *agentServiceClient) ListRuns(ctx context.Context, req *v1.ListRunsReque
 func (c *agentServiceClient) Reload(ctx context.Context, req *v1.ReloadRequest) (*v1.ReloadResponse, error) {
 	var res v1.ReloadResponse
 	if err := c.client.CallUnary(ctx, agentServiceReloadSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *agentServiceClient) EstimateRoundTrip(ctx context.Context, req *v1.EstimateRoundTripRequest) (*v1.EstimateRoundTripResponse, error) {
+	var res v1.EstimateRoundTripResponse
+	if err := c.client.CallUnary(ctx, agentServiceEstimateRoundTripSpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -615,6 +644,18 @@ func (h agentServiceHandler) reload(ctx context.Context, _ connect.Spec, stream 
 		return err
 	}
 	res, err := h.svc.Reload(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h agentServiceHandler) estimateRoundTrip(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.EstimateRoundTripRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.EstimateRoundTrip(ctx, &req)
 	if err != nil {
 		return err
 	}
