@@ -10,8 +10,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/hashicorp/memberlist"
-
 	"github.com/secgossip/secgossip/keyring"
 	"github.com/secgossip/secgossip/pki"
 	"github.com/secgossip/secgossip/secgossip/internal/transport"
@@ -51,8 +49,8 @@ type Config struct {
 	Bind      netip.AddrPort   // where to listen, UDP and TCP
 	Advertise []netip.AddrPort // where others reach us; empty: found from Bind
 	Tags      map[string]string
-	Profile   Profile
-	StateDir  string // journal and node records; empty: memory only
+	Profile   Profile // empty: ProfileFor the addresses that others are told
+	StateDir  string  // journal and node records; empty: memory only
 
 	// RotateEvery is how long an epoch is used before a keeper makes the next:
 	// MinRotateEvery at least, DefaultRotateEvery if zero. It cannot be switched off.
@@ -74,46 +72,6 @@ type Config struct {
 	// addresses lists the host's own; only those of IPv4 if asked so. A test has
 	// another host.
 	addresses func(only4 bool) []netip.Addr
-}
-
-// Profile is a set of timings, named as in Serf.
-type Profile string
-
-// The profiles. Their values are memberlist's own.
-const (
-	ProfileLAN   Profile = "lan"
-	ProfileWAN   Profile = "wan"
-	ProfileLocal Profile = "local"
-)
-
-// ParseProfile accepts lan, wan and local.
-func ParseProfile(s string) (Profile, error) {
-	switch p := Profile(s); p {
-	case ProfileLAN, ProfileWAN, ProfileLocal:
-		return p, nil
-	}
-	return "", fmt.Errorf("profile %q: use lan, wan or local", s)
-}
-
-// memberlist returns the profile's settings with everything off that is ours to
-// do: encryption, compression, labels, names from addresses.
-func (p Profile) memberlist() *memberlist.Config {
-	var c *memberlist.Config
-	switch p {
-	case ProfileWAN:
-		c = memberlist.DefaultWANConfig()
-	case ProfileLocal:
-		c = memberlist.DefaultLocalConfig()
-	default:
-		c = memberlist.DefaultLANConfig()
-	}
-	c.SecretKey, c.Keyring = nil, nil
-	c.EnableCompression = false
-	c.Label = ""
-	// Every packet memberlist builds fits one datagram of ours. It fills this
-	// much and then puts its checksum in front.
-	c.UDPBufferSize = wire.MaxGossipPacket - memberlistChecksum
-	return c
 }
 
 // How long an epoch is used.
@@ -178,10 +136,6 @@ func (c *Config) check() error {
 	}
 	return errors.Join(problems...)
 }
-
-// memberlistChecksum is what memberlist puts before gossip to members that speak
-// its protocol 5: a type byte and a CRC-32.
-const memberlistChecksum = 5
 
 // Limits on time. Each bounds a wait for somebody else.
 const (

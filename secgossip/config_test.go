@@ -11,7 +11,7 @@ import (
 // memberlist fills its buffer and then puts a checksum in front of it.
 func TestFullestMemberlistPacketFitsADatagram(t *testing.T) {
 	const checksum = 1 + 4 // hasCrcMsg and a CRC-32, in memberlist's net.go
-	for _, p := range []Profile{ProfileLAN, ProfileWAN, ProfileLocal} {
+	for _, p := range Profiles {
 		packet := make([]byte, p.memberlist().UDPBufferSize+checksum)
 		if _, err := (wire.Gossip{Packet: packet}).Append(nil); err != nil {
 			t.Errorf("profile %s: %v", p, err)
@@ -20,7 +20,7 @@ func TestFullestMemberlistPacketFitsADatagram(t *testing.T) {
 }
 
 func TestMemberlistProtectsNothingItself(t *testing.T) {
-	for _, p := range []Profile{"", ProfileLAN, ProfileWAN, ProfileLocal} {
+	for _, p := range Profiles {
 		c := p.memberlist()
 		if c.EncryptionEnabled() || c.EnableCompression || c.Label != "" {
 			t.Errorf("profile %q: encryption, compression and labels are ours to do", p)

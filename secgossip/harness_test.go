@@ -212,6 +212,7 @@ func (h *host) start(tags ...string) *host {
 		Verifier: testVerifier{rpcauth.NewVerifier(trust)},
 		Observer: h.seen,
 		Bind:     h.addr,
+		Profile:  ProfileLAN,
 		Tags:     all,
 		StateDir: h.state,
 		Network:  h.c.net.Host(h.addr.Addr()),

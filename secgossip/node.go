@@ -40,6 +40,7 @@ import (
 // Node is a running member of a cluster.
 type Node struct {
 	config   Config
+	profile  Profile // in force
 	settings *memberlist.Config
 	logger   *slog.Logger
 
@@ -119,9 +120,11 @@ func New(config Config) (*Node, error) {
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
+	profile := config.profile()
 	n := &Node{
 		config:      config,
-		settings:    config.Profile.memberlist(),
+		profile:     profile,
+		settings:    profile.memberlist(),
 		logger:      config.Logger,
 		members:     newMembership(),
 		coordinates: newCoordinates(),
@@ -304,6 +307,9 @@ func (n *Node) Close() error {
 
 // Name is the node's name.
 func (n *Node) Name() string { return string(n.config.Identity.Name) }
+
+// Profile is the profile in force.
+func (n *Node) Profile() Profile { return n.profile }
 
 // Endpoint is the first address others are told to reach us at.
 func (n *Node) Endpoint() netip.AddrPort { return n.self.endpoint() }

@@ -69,7 +69,7 @@ once, and the others will call the node failed until it is back.`,
 	f.StringVar(&flags.UnlockPassphraseFile, "unlock-passphrase-file", "", "`FILE` with the passphrase that opens the node's files (default the machine key, or what the service manager hands over)")
 	f.StringVar(&flags.UnlockIdentityFile, "unlock-identity-file", "", "`FILE` with the age identity that opens the node's files")
 	f.StringArrayVar(&tags, "tag", nil, "`NAME=VALUE` this node tells the cluster; repeat for more")
-	f.StringVar(&flags.Profile, "profile", "", "timings: lan, wan or local (default "+defaults.Profile+")")
+	f.StringVar(&flags.Profile, "profile", "", "timings: lan, wan, local or internet (default internet on a public address, else lan)")
 	f.StringVar(&flags.LogLevel, "log-level", "", "debug, info, warn or error (default "+defaults.LogLevel+")")
 	f.StringVar(&configFile, "config-file", "", "settings `FILE` (default config.yaml in the home)")
 	return cmd

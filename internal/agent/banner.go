@@ -21,7 +21,7 @@ func (a *Agent) banner() string {
 		{"RPC addr", fmt.Sprintf("'%s'", a.rpc.Addr())},
 		{"Encrypted", a.encrypted()},
 		{"Handlers", a.handlerUser()},
-		{"Profile", string(a.plan.profile)},
+		{"Profile", string(a.node.Profile())},
 		{"Certificate", "until " + a.identity.Credential.NotAfter.UTC().Format(time.RFC3339)},
 	}
 	out := "==> secgossip agent running!\n"

@@ -55,7 +55,6 @@ func DefaultSettings() Settings {
 	return Settings{
 		Bind:           "0.0.0.0:7946",
 		RPCAddr:        "127.0.0.1:7373",
-		Profile:        string(secgossip.ProfileLAN),
 		LogLevel:       "info",
 		RotateEvery:    "1h",
 		HandlerTimeout: "30s",
@@ -157,8 +156,10 @@ func (s Settings) check() (plan, error) {
 		note("advertise", err)
 		p.advertise = append(p.advertise, at)
 	}
-	p.profile, err = secgossip.ParseProfile(s.Profile)
-	problems = append(problems, err) // it says that it is about the profile
+	if s.Profile != "" {
+		p.profile, err = secgossip.ParseProfile(s.Profile)
+		problems = append(problems, err) // it says that it is about the profile
+	}
 	p.level, err = parseLevel(s.LogLevel)
 	note("log-level", err)
 	problems = append(problems, secgossip.CheckTags(s.Tags)) // likewise
