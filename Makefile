@@ -74,6 +74,11 @@ siege: ## Measure real agents under attack (also in bench)
 rotations: ## Measure rotations of 3 and 30 real agents (also in bench)
 	$(GO) test -run '^$$' -bench . -benchtime 1x $(BENCHFLAGS) ./internal/epochs
 
+# It builds Serf's program too, and takes some eight minutes.
+.PHONY: versus
+versus: build ## Measure three agents beside three of Serf's
+	cd bench && $(GO) run . -bin ../bin/secgossip
+
 # `go test -list` prints the targets of a package and then a line with its name.
 .PHONY: fuzz
 fuzz: ## Fuzz every parser for FUZZTIME each (default 10s)
@@ -104,6 +109,7 @@ fmt: ## All files are formatted
 .PHONY: vet
 vet: ## go vet finds nothing
 	$(GO) vet ./...
+	cd bench && $(GO) vet ./...
 
 .PHONY: lint
 lint: ## staticcheck finds nothing
