@@ -3,8 +3,10 @@ package handler
 import (
 	"errors"
 	"fmt"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
+	"kernel.org/pub/linux/libs/security/libcap/psx"
 )
 
 // Bits of a thread's securebits, from linux/securebits.h. Each has a lock bit
@@ -19,7 +21,9 @@ const (
 	secureLocks  = (secureWanted | secureKeepCaps) << 1
 )
 
-// dropCapabilities leaves this thread, and so the program, without any.
+// dropCapabilities leaves every thread, and so the program, without any. The one
+// that executes the program takes its own along; the others live as long as
+// process 1 of a run does.
 //
 // Threat L05: no_new_privs alone makes set-uid files powerless. An empty
 // bounding set and locked securebits are for the day on which somebody finds a
@@ -28,23 +32,24 @@ const (
 func dropCapabilities(bounding bool) error {
 	if bounding {
 		for capability := range uintptr(64) {
-			err := unix.Prctl(unix.PR_CAPBSET_DROP, capability, 0, 0, 0)
-			if err == unix.EINVAL {
+			_, _, errno := psx.Syscall6(unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, capability, 0, 0, 0, 0)
+			if errno == unix.EINVAL {
 				break // The kernel knows no more of them.
 			}
-			if err != nil {
-				return fmt.Errorf("dropping capability %d: %w", capability, err)
+			if errno != 0 {
+				return fmt.Errorf("dropping capability %d: %w", capability, errno)
 			}
 		}
-		if err := unix.Prctl(unix.PR_SET_SECUREBITS, secureWanted|secureLocks, 0, 0, 0); err != nil {
-			return fmt.Errorf("securebits: %w", err)
+		if _, _, errno := psx.Syscall6(unix.SYS_PRCTL, unix.PR_SET_SECUREBITS, secureWanted|secureLocks, 0, 0, 0, 0); errno != 0 {
+			return fmt.Errorf("securebits: %w", errno)
 		}
 	}
 	// This empties the ambient set too: it never exceeds the permitted one.
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var none [2]unix.CapUserData
-	if err := unix.Capset(&header, &none[0]); err != nil {
-		return fmt.Errorf("dropping capabilities: %w", err)
+	_, _, errno := psx.Syscall3(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&none[0])), 0)
+	if errno != 0 {
+		return fmt.Errorf("dropping capabilities: %w", errno)
 	}
 	return nil
 }

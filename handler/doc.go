@@ -68,7 +68,7 @@
 // paths the settings name. It has no network, only Unix sockets, and system calls
 // that reach other processes or the host fail with EPERM. With an agent that is
 // root its scratch directory is in memory (64 MiB), and it sees its own processes
-// only, of which the program is number 1. It has
+// only, under the agent's process 1, which reaps orphans. It has
 // descriptors 0 to 2 only, a umask of 077, a time limit (30 s unless set
 // otherwise) and the limits in limits_linux.go.
 //
@@ -88,8 +88,6 @@
 //     "$(dirname "$0")/lib.sh" still works.
 //   - A script needs a #! line, and background jobs do not survive.
 //   - Only standard output answers a query.
-//   - As process 1 of its namespace a program does not end by a signal that one
-//     of its own processes sends, "kill $$" included, unless it has a trap for it.
 //   - When two tags become the same variable, the tag that sorts first wins.
 //
 // # For the agent

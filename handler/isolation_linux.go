@@ -16,8 +16,8 @@ type namespace struct {
 
 // namespaces are those of every run of an agent that may make them.
 //
-// The program is process 1 of its own: when it ends or is killed, the kernel
-// kills everything it started, whatever session or group that is in.
+// The shim is process 1 of its own: when it ends or is killed, the kernel kills
+// everything the program started, whatever session or group that is in.
 var namespaces = []namespace{
 	{"pid", unix.CLONE_NEWPID},
 	{"ipc", unix.CLONE_NEWIPC},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -113,14 +114,26 @@ func readJob(from io.Reader) (*job, error) {
 
 // What the shim writes to the status pipe: readyMark right before it executes
 // the program, then nothing if that worked, because the pipe closes. If
-// anything fails it writes what, with or without the mark before it. Only the
-// shim ever holds the pipe, so this is not the handler's word.
+// anything fails it writes what, with or without the mark before it. A shim that
+// stays as process 1 writes endedMark and the program's wait status at the end.
+// Only the shim ever holds the pipe, so this is not the handler's word.
 const (
 	readyMark = "ready\n"
+	endedMark = "ended "
 	maxStatus = 4 << 10
 )
 
-func parseStatus(status string) (ready bool, problem string) {
+// parseStatus returns what the shim has said. end is nil if it has not said how
+// the program ended.
+func parseStatus(status string) (ready bool, end *unix.WaitStatus, problem string) {
 	problem, ready = strings.CutPrefix(status, readyMark)
-	return ready, problem
+	if text, ended := strings.CutPrefix(problem, endedMark); ready && ended {
+		number, err := strconv.ParseUint(text, 10, 32)
+		if err != nil {
+			return ready, nil, problem
+		}
+		wait := unix.WaitStatus(number)
+		return ready, &wait, ""
+	}
+	return ready, nil, problem
 }

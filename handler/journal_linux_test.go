@@ -175,7 +175,8 @@ func TestIdempotentRunThatAStopCutShortIsRepeatedOnce(t *testing.T) {
 	results := make(chan Result, 10)
 	r := launch(t, d.config(spec, results))
 	r.Dispatch(oneEvent)
-	until(t, "the program runs", func() bool { return present(dir + "/runs") })
+	// The shell makes the file before it writes to it.
+	until(t, "the program runs", func() bool { return present(dir+"/runs") && read(t, dir+"/runs") != "" })
 	shut(t, r)
 	if got := receive(t, results); !errors.Is(got.Err, ErrClosed) {
 		t.Fatalf("got %v, want ErrClosed", got.Err)

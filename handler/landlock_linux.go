@@ -51,7 +51,12 @@ func restrictFiles(job *job) error {
 	if abi < job.MinLandlock {
 		return fmt.Errorf("this kernel has Landlock ABI %d and %d is needed", abi, job.MinLandlock)
 	}
-	rules, err := writeRules(job, abi)
+	rules, opened, err := writeRules(job, abi)
+	defer func() {
+		for _, fd := range opened {
+			unix.Close(fd)
+		}
+	}()
 	if err != nil {
 		return err
 	}
@@ -76,27 +81,28 @@ func restrictFiles(job *job) error {
 	return nil
 }
 
-func writeRules(job *job, abi int) ([]landlock.Rule, error) {
+// writeRules allows writing. Its rules need what was opened until they are in force.
+func writeRules(job *job, abi int) (rules []landlock.Rule, opened []int, err error) {
 	// Shells open /dev/null for reading and writing at every turn.
-	rules := []landlock.Rule{landlock.RWFiles("/dev/null"), directoryRule(job.Work, abi)}
+	rules = []landlock.Rule{landlock.RWFiles("/dev/null"), directoryRule(job.Work, abi)}
 	for _, path := range job.Writable {
 		fd, err := openWritable(path)
 		if err != nil {
-			return nil, fmt.Errorf("writable path: %w", err)
+			return nil, opened, fmt.Errorf("writable path: %w", err)
 		}
+		opened = append(opened, fd)
 		var stat unix.Stat_t
 		if err := unix.Fstat(fd, &stat); err != nil {
-			return nil, fmt.Errorf("writable path %q: %w", path, err)
+			return nil, opened, fmt.Errorf("writable path %q: %w", path, err)
 		}
 		// By descriptor: the rule is for what was opened without a symlink.
-		// The descriptor closes when the program is executed.
 		if stat.Mode&unix.S_IFMT == unix.S_IFDIR {
 			rules = append(rules, directoryRule(fdPath(fd), abi))
 		} else {
 			rules = append(rules, landlock.RWFiles(fdPath(fd)))
 		}
 	}
-	return rules, nil
+	return rules, opened, nil
 }
 
 // directoryRule allows everything in a directory, and moving files between its

@@ -120,8 +120,8 @@ func (c *confinement) supervise(ctx context.Context, p *program, job *job, stdin
 		case <-exited:
 		}
 	})
-	// The status pipe ends when the shim becomes the program or dies, and
-	// the killer sees to it that it does one of them in time.
+	// The status pipe ends when the shim becomes the program, or dies as process
+	// 1 of the run does, and the killer sees to it that it does one of them in time.
 	status, statusErr := io.ReadAll(io.LimitReader(pipes.status.ours, maxStatus))
 	waitErr := waitUntilExited(proc.Pid)
 	close(exited)
@@ -148,9 +148,13 @@ func (c *confinement) supervise(ctx context.Context, p *program, job *job, stdin
 
 // conclude says how a run ended that was begun.
 func (r *Result) conclude(ctx context.Context, status string, wait unix.WaitStatus) {
-	ready, problem := parseStatus(status)
+	ready, end, problem := parseStatus(status)
 	r.Started = ready && problem == ""
 	switch {
+	case end != nil && end.Signaled():
+		r.Err = fmt.Errorf("handler ended by a signal: %v", end.Signal())
+	case end != nil:
+		r.ExitCode = end.ExitStatus()
 	case wait.Signaled() && wait.Signal() == syscall.SIGKILL && errors.Is(ctx.Err(), context.DeadlineExceeded):
 		r.Err = ErrTimeout
 	case wait.Signaled() && wait.Signal() == syscall.SIGKILL && ctx.Err() != nil:
@@ -212,8 +216,8 @@ func (c *confinement) start(p *program, job *job, pipes *plumbing) (*os.Process,
 	return proc, nil
 }
 
-// killGroup kills the handler and all processes that have not left its group,
-// and with a leader that is process 1 of its namespace all the others. Without
+// killGroup kills the shim or the handler that it became and all processes that have
+// not left its group, and with process 1 of a namespace all that are in it. Without
 // namespaces one that starts a session of its own escapes this; it stays
 // confined, and the pipes are not waited for.
 func killGroup(leader int) { _ = unix.Kill(-leader, unix.SIGKILL) }

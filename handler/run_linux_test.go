@@ -135,11 +135,13 @@ func TestEscapedProcessDoesNotHoldTheRun(t *testing.T) {
 
 func TestSignalIsNoExitCode(t *testing.T) {
 	for signal, want := range map[string]string{"TERM": "terminated", "KILL": "killed", "SEGV": "segmentation fault"} {
-		c := confined(t, Settings{})
-		c.canIsolate = false // Process 1 does not obey its own signals.
-		r := c.run(t.Context(), script(t, "kill -"+signal+" $$"), Event{Kind: KindUser, Name: "x"})
-		if r.Err == nil || !strings.Contains(r.Err.Error(), want) || r.ExitCode != -1 || !r.Started {
-			t.Errorf("%s: err %v, exit %d, started %v, want %q, -1, true", signal, r.Err, r.ExitCode, r.Started, want)
+		for _, isolated := range []bool{true, false} {
+			c := confined(t, Settings{})
+			c.canIsolate = c.canIsolate && isolated
+			r := c.run(t.Context(), script(t, "kill -"+signal+" $$"), Event{Kind: KindUser, Name: "x"})
+			if r.Err == nil || !strings.Contains(r.Err.Error(), want) || r.ExitCode != -1 || !r.Started {
+				t.Errorf("%s: err %v, exit %d, started %v, want %q, -1, true", signal, r.Err, r.ExitCode, r.Started, want)
+			}
 		}
 	}
 }

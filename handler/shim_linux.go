@@ -20,8 +20,9 @@ import (
 // The shim stands between the agent and a handler. A process can only confine
 // itself, Go cannot run code between fork and exec, and the agent must stay
 // unconfined: so the agent starts its own executable again, which confines
-// itself step by step and then becomes the program. If any step fails, nothing
-// of the program runs and the agent learns why.
+// itself step by step and then becomes the program or, with a process namespace,
+// its parent and process 1 (see beInit). If any step fails, nothing of the program
+// runs and the agent learns why.
 func ShimMain() {
 	if len(os.Args) == 0 || os.Args[0] != shimName {
 		return
@@ -29,8 +30,8 @@ func ShimMain() {
 	// What is set on this thread alone (capabilities, parent death signal)
 	// must be set on the one that executes the program.
 	runtime.LockOSThread()
-	// The shim lives for milliseconds, and after the last limits there is
-	// no memory to be had for the collector.
+	// The shim does nothing after the last limits, under which there is no
+	// memory to be had for the collector.
 	debug.SetGCPercent(-1)
 	// Not os.Exit, which would run what the agent has to do at its end.
 	status := os.NewFile(statusFD, "status")
@@ -52,6 +53,11 @@ func becomeHandler(status *os.File) error {
 		return err
 	}
 	settings.Close()
+	// What something before the agent left open (threat L04) would be open in
+	// process 1 for the whole run. The runtime has opened nothing yet.
+	if err := unix.CloseRange(scriptFD+1, math.MaxUint32, 0); err != nil {
+		return fmt.Errorf("close_range (Linux 5.9): %w", err)
+	}
 
 	if err := tieToAgent(job.Parent); err != nil {
 		return err
@@ -88,8 +94,7 @@ func becomeHandler(status *os.File) error {
 		return err
 	}
 	// From here on every descriptor but 0 to 2 closes when the program is
-	// executed: this shim's own, and any that something before the agent
-	// left open (threat L04).
+	// executed.
 	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fmt.Errorf("close_range (Linux 5.11): %w", err)
 	}
@@ -109,6 +114,9 @@ func becomeHandler(status *os.File) error {
 	}
 	if err := setLastLimits(job, others); err != nil {
 		return err
+	}
+	if len(job.Namespaces) > 0 {
+		return fmt.Errorf("executing %q: %w", job.Argv[0], beInit(job, status))
 	}
 	// Not execveat: syscall.Exec keeps the runtime from starting a thread
 	// at the same moment, which the kernel would refuse and the runtime
@@ -178,6 +186,9 @@ func verify(job *job) error {
 		return fmt.Errorf("no_new_privs is %d (%v)", locked, err)
 	}
 	if err := verifyIsolation(job); err != nil {
+		return err
+	}
+	if err := verifyThreads(job.FilterCalls); err != nil {
 		return err
 	}
 	if job.FilterCalls {

@@ -135,9 +135,13 @@ func TestStatusTellsNotRunFromRun(t *testing.T) {
 		"ready\nexecuting":  {true, "executing"},
 		"landlock: missing": {false, "landlock: missing"},
 		"read":              {false, "read"},
+		"ready\nended 256":  {true, ""},
+		"ready\nended x":    {true, "ended x"},
+		"ended 256":         {false, "ended 256"},
 	} {
-		if ready, problem := parseStatus(status); ready != want.ready || problem != want.problem {
-			t.Errorf("%q: %v, %q, want %v, %q", status, ready, problem, want.ready, want.problem)
+		ready, end, problem := parseStatus(status)
+		if ready != want.ready || problem != want.problem || (end != nil) != strings.Contains(status, "\nended 256") {
+			t.Errorf("%q: %v, %v, %q, want %v, %q", status, ready, end, problem, want.ready, want.problem)
 		}
 	}
 }

@@ -152,7 +152,7 @@ var layout = []row{
 	},
 	{
 		pkg:    "handler", // runs operators' programs: nothing of ours, so that it can never reach a key
-		theirs: "golang.org/x/sys github.com/landlock-lsm/go-landlock github.com/elastic/go-seccomp-bpf",
+		theirs: "golang.org/x/sys github.com/landlock-lsm/go-landlock github.com/elastic/go-seccomp-bpf kernel.org/pub/linux/libs/security/libcap/psx",
 		never:  noSockets,
 	},
 }
