@@ -276,23 +276,3 @@ func TestOrdinaryAgentRunsHandlersAsItself(t *testing.T) {
 		t.Errorf("ran as %q, want %q", got, want)
 	}
 }
-
-func TestLayersSayWhatThisMachineEnforces(t *testing.T) {
-	enforced := map[string]bool{}
-	for _, layer := range Layers() {
-		if layer.Detail == "" {
-			t.Errorf("%s has no detail", layer.Name)
-		}
-		enforced[layer.Name] = layer.Enforced
-	}
-	want := map[string]bool{
-		"user": os.Geteuid() == 0, "files": landlockABI() >= neededLandlock, "signals": landlockABI() >= signalLandlock,
-		"privileges": true, "limits": true, "system calls": canFilterCalls(), "network": canFilterCalls(),
-		"namespaces": os.Geteuid() == 0, "scratch size": os.Geteuid() == 0,
-	}
-	for name, value := range want {
-		if got, ok := enforced[name]; !ok || got != value {
-			t.Errorf("%s: %v, %v, want %v", name, got, ok, value)
-		}
-	}
-}

@@ -1,7 +1,6 @@
 package handler
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -25,8 +24,9 @@ type confinement struct {
 	scratchRoot string
 	timeout     time.Duration
 	minLandlock int
-	canDropAll  bool // the agent can have the bounding set emptied
-	canIsolate  bool // the agent can give runs namespaces
+	canDropAll  bool  // the agent can have the bounding set emptied
+	canIsolate  bool  // the agent can give runs namespaces
+	unshared    error // why it cannot do that, though it tried
 	filterCalls bool
 	permissions permissions
 	logger      *slog.Logger
@@ -59,6 +59,9 @@ func newConfinement(config Config) (*confinement, error) {
 	report(err)
 	c.canIsolate, err = requireNamespaces(config.Settings.Sandbox, c.account.switched)
 	report(err)
+	if !c.account.switched && c.agentUID != 0 {
+		c.canIsolate = true // Until the rehearsal finds otherwise.
+	}
 	c.filterCalls, err = requireCallFilter(config.Settings.Sandbox)
 	report(err)
 	report(c.checkScratchRoot())
@@ -166,26 +169,6 @@ func (c *confinement) checkHandler(spec Spec) error {
 		}
 	}
 	return nil
-}
-
-// rehearsalTime is for one handler. It has nothing to do with how long a run
-// may take.
-const rehearsalTime = 10 * time.Second
-
-// rehearse does for each handler what a run does, up to executing the program.
-// It joins all problems. It makes sense only when newConfinement found none:
-// one wrong setting would make every rehearsal fail.
-func (c *confinement) rehearse(specs []Spec) error {
-	var problems []error
-	for _, spec := range specs {
-		ctx, cancel := context.WithTimeout(context.Background(), rehearsalTime)
-		result := c.checkAndRun(ctx, spec.Program, Event{Kind: KindMemberJoin}, true)
-		cancel()
-		if result.Err != nil {
-			problems = append(problems, fmt.Errorf("handler %q: %w", spec, result.Err))
-		}
-	}
-	return errors.Join(problems...)
 }
 
 // openWritable opens a writable path without following a symlink anywhere in

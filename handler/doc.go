@@ -67,16 +67,15 @@
 // agent's own directories, and write to its scratch directory, /dev/null and the
 // paths the settings name. It has no network, only Unix sockets, and system calls
 // that reach other processes or the host fail with EPERM. With an agent that is
-// root its scratch directory is in memory (64 MiB), and it sees its own processes
-// only, under the agent's process 1, which reaps orphans. It has
+// root, or gets user namespaces from its kernel, its scratch directory is in memory
+// (64 MiB), and it sees its own processes only, under the agent's process 1, which reaps orphans. It has
 // descriptors 0 to 2 only, a umask of 077, a time limit (30 s unless set
 // otherwise) and the limits in limits_linux.go.
 //
 // One handler's runs follow one another, unless its settings allow several at
 // once; different handlers run side by side.
 // When a run ends, by itself or by its time limit, every process it started is
-// killed (with an agent that is not root: every process left in its process
-// group). A handler cannot leave a job behind. It is no place
+// killed (without namespaces: every process left in its process group). A handler cannot leave a job behind. It is no place
 // to start a daemon.
 //
 // # Differences from Serf that a script may notice

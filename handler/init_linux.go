@@ -30,13 +30,13 @@ func beInit(job *job, status *os.File) error {
 		return err
 	}
 	// A session of its own: "kill 0" in a script means the script's processes.
-	pid, err := syscall.ForkExec(fdPath(programFD), job.Argv, &syscall.ProcAttr{
+	pid, err := syscall.ForkExec(fdPath(job.executed()), job.Argv, &syscall.ProcAttr{
 		Env: job.Env, Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {
 		return err
 	}
-	for _, fd := range []int{0, 1, 2, programFD, scriptFD} {
+	for _, fd := range []int{0, 1, 2, programFD, probeFD, scriptFD} {
 		unix.Close(fd) // Else a pipe that the program closed would stay open.
 	}
 	for {

@@ -27,22 +27,49 @@ var namespaces = []namespace{
 	{"mnt", unix.CLONE_NEWNS},
 }
 
-// runNamespaces are those of a run with these permissions: a handler that may
-// use the network uses the host's.
-func runNamespaces(network bool) (list []namespace) {
+// runNamespaces are those of this handler's runs: one that may use the network uses
+// the host's.
+func (c *confinement) runNamespaces() (list []namespace) {
 	for _, ns := range namespaces {
-		if ns.flag != unix.CLONE_NEWNET || !network {
+		if ns.flag != unix.CLONE_NEWNET || !c.permissions.Network {
 			list = append(list, ns)
 		}
 	}
+	if c.ownUsers() {
+		list = append(list, namespace{"user", unix.CLONE_NEWUSER})
+	}
 	return list
+}
+
+// ownUsers reports whether runs have a user namespace: an agent that is not root can
+// make the others in it alone.
+func (c *confinement) ownUsers() bool { return c.canIsolate && !c.account.switched }
+
+// canEmptyBounding reports whether the shim can empty the bounding set, which
+// takes CAP_SETPCAP.
+func (c *confinement) canEmptyBounding() bool {
+	return c.account.switched && c.canDropAll || c.ownUsers()
+}
+
+// limitsProcesses reports whether the number of processes is limited. The kernel
+// counts all of a user's: those of the agent's own user come and go. Since Linux
+// 5.14 it counts those in a user namespace by themselves, and it is of that age when
+// it has this Landlock.
+func (c *confinement) limitsProcesses() bool {
+	return c.account.switched || c.ownUsers() && landlockABI() >= neededLandlock
+}
+
+// keepsSignals reports whether signals and abstract sockets end at the run's border.
+func (c *confinement) keepsSignals() bool {
+	return landlockABI() >= signalLandlock || c.canIsolate && !c.permissions.Network
 }
 
 // namespaceID is what tells a namespace of this process from others.
 func namespaceID(name string) (string, error) { return os.Readlink("/proc/self/ns/" + name) }
 
-// requireNamespaces reports whether this agent can give runs namespaces. One
-// that is root must: that it cannot is a mistake in how it was started.
+// requireNamespaces reports whether this agent can give runs namespaces by its own
+// rights. One that is root must: that it cannot is a mistake in how it was started.
+// Any other may be able to by a user namespace, which the rehearsal finds out.
 func requireNamespaces(sandbox Sandbox, root bool) (bool, error) {
 	can, err := holdsCapability(unix.CAP_SYS_ADMIN)
 	if err != nil {

@@ -21,7 +21,8 @@ const (
 	settingsFD = 3 // a job as JSON
 	statusFD   = 4 // what became of it, see parseStatus
 	programFD  = 5 // what is executed: the program or its interpreter
-	scriptFD   = 6 // rehearsals of scripts only: the script
+	probeFD    = 6 // rehearsals only: what is executed in its place
+	scriptFD   = 7 // rehearsals of scripts only: the script
 )
 
 // job is everything the shim is told. It travels in an unnamed file that only
@@ -48,8 +49,17 @@ type job struct {
 	Permissions   permissions
 	Namespaces    map[string]string // those of its own, with the agent's ids
 	Parent        int               // process id of the agent, 0 seen from another namespace
-	Rehearsal     bool
-	Script        bool // scriptFD is there
+	CountOwn      bool              // processes are counted in the user namespace of the run alone
+	Rehearsal     string            // the first argument of the program that is not executed; empty: a run
+	Script        bool              // scriptFD is there
+}
+
+// executed is the descriptor of what the shim executes.
+func (j *job) executed() int {
+	if j.Rehearsal != "" {
+		return probeFD
+	}
+	return programFD
 }
 
 func (c *confinement) newJob(program string, dir *scratch, argv, env []string) (*job, error) {
@@ -59,7 +69,7 @@ func (c *confinement) newJob(program string, dir *scratch, argv, env []string) (
 		Roots:    c.roots(),
 		Readable: []string{dir.program}, Writable: c.writable, Private: c.private,
 		UID: c.account.uid, GID: c.account.gid, Groups: c.account.groups, Switched: c.account.switched,
-		EmptyBounding: c.account.switched && c.canDropAll,
+		EmptyBounding: c.canEmptyBounding(),
 		MinLandlock:   c.minLandlock,
 		FilterCalls:   c.filterCalls,
 		Permissions:   c.permissions,
@@ -70,7 +80,10 @@ func (c *confinement) newJob(program string, dir *scratch, argv, env []string) (
 		return j, nil
 	}
 	j.Parent, j.Namespaces = 0, map[string]string{}
-	for _, ns := range runNamespaces(c.permissions.Network) {
+	if c.ownUsers() {
+		j.Groups, j.CountOwn = groupsSeen(c.account.groups, c.account.gid), c.limitsProcesses()
+	}
+	for _, ns := range c.runNamespaces() {
 		id, err := namespaceID(ns.name)
 		if err != nil {
 			return nil, fmt.Errorf("namespaces: %w", err)

@@ -70,7 +70,7 @@ func restrictFiles(job *job) error {
 		landlock.ROFiles(files...).IgnoreIfMissing(),
 		landlock.RODirs(job.Readable...),
 		// The program may lie in a private directory.
-		landlock.ROFiles(fdPath(programFD)),
+		landlock.ROFiles(fdPath(job.executed())),
 	)
 	config := landlock.V8
 	config.HandledAccessNet = 0

@@ -2,48 +2,106 @@ package handler
 
 import (
 	"fmt"
-	"math"
-	"os"
-
-	"golang.org/x/sys/unix"
+	"strings"
 )
 
-// Layers reports what confines handlers on this machine, for an agent with
-// this process's rights. With Strict no handler runs without the layers
-// "descriptors", "files" and "system calls", nor for an agent that is root
-// without "namespaces". No handler runs without "privileges" at all.
-func Layers() []Layer {
-	root := os.Geteuid() == 0
-	canEmpty, _ := holdsCapability(unix.CAP_SETPCAP) // If unknown, it will not be tried.
-	closes := unix.CloseRange(math.MaxUint32, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) == nil
-	abi := landlockABI()
-	isolates, _ := requireNamespaces(Reduced, root)
-	filters := canFilterCalls()
-	return []Layer{
-		either("user", root, "handlers run as another user than the agent",
-			"handlers run as the agent's own user, because it is not root"),
-		either("privileges", true, "no new privileges, no capabilities", ""),
-		either("bounding set", root && canEmpty, "emptied, securebits locked",
-			"left as it is, because the agent lacks CAP_SETPCAP"),
-		either("descriptors", closes, "0 to 2 only", "close_range is missing (Linux 5.11)"),
-		either("limits", true, "time, CPU time, memory, file size, open files", ""),
-		either("processes", root, "only so many more than its user has", "not limited for the agent's own user"),
-		either("files", abi >= neededLandlock, fmt.Sprintf("Landlock ABI %d", abi),
-			fmt.Sprintf("Landlock ABI %d, at least %d is needed", abi, neededLandlock)),
-		either("signals", abi >= signalLandlock, "none to the outside, nor abstract sockets",
-			fmt.Sprintf("Landlock ABI %d, at least %d is needed", abi, signalLandlock)),
-		either("system calls", filters, "those to other processes, the host and the kernel's depths are refused",
-			"seccomp filters are missing, or there is none for this architecture"),
-		either("network", filters || isolates, "none but Unix sockets", "not denied"),
-		either("namespaces", isolates, "processes, network, mounts, IPC and names of its own; nothing outlives a run",
-			"the agent is not root with CAP_SYS_ADMIN: a process with a session of its own outlives its run"),
-		either("scratch size", isolates, fmt.Sprintf("%d MiB", maxScratch>>20), "not limited: there is no mount namespace"),
+// The layers, in the order in which they are listed.
+const (
+	layerUser        = "user"
+	layerPrivileges  = "privileges"
+	layerBounding    = "bounding set"
+	layerDescriptors = "descriptors"
+	layerLimits      = "limits"
+	layerProcesses   = "processes"
+	layerFiles       = "files"
+	layerSignals     = "signals"
+	layerCalls       = "system calls"
+	layerNetwork     = "network"
+	layerNamespaces  = "namespaces"
+	layerLifetime    = "lifetime"
+	layerScratch     = "scratch size"
+)
+
+// layers says what confines the runs of this handler: what was set up for them,
+// unless the rehearsal got through it. breaches are what its probe could do, by
+// layer.
+func (c *confinement) layers(breaches map[string][]string) []Layer {
+	var list []Layer
+	add := func(name string, there bool, yes, no string) {
+		switch could := breaches[name]; {
+		case !there:
+			list = append(list, Layer{name, false, no})
+		case len(could) > 0:
+			list = append(list, Layer{name, false, "at its rehearsal it could " + strings.Join(could, ", ")})
+		default:
+			list = append(list, Layer{name, true, yes})
+		}
 	}
+	abi := landlockABI()
+	add(layerUser, c.account.switched, "another user than the agent's",
+		"the agent's own user, because the agent is not root")
+	add(layerPrivileges, true, "no new privileges, no capabilities", "")
+	add(layerBounding, c.canEmptyBounding(), "emptied, securebits locked",
+		"left as it is, because the agent lacks CAP_SETPCAP")
+	add(layerDescriptors, true, "0 to 2 only", "")
+	add(layerLimits, true, "time, CPU time, memory, file size, open files", "")
+	add(layerProcesses, c.limitsProcesses(), "only so many more than its user has",
+		"not limited for the agent's own user")
+	add(layerFiles, abi >= neededLandlock, fmt.Sprintf("Landlock ABI %d", abi),
+		fmt.Sprintf("Landlock ABI %d, at least %d is needed", abi, neededLandlock))
+	add(layerSignals, c.keepsSignals(), "none to the outside, nor abstract sockets",
+		fmt.Sprintf("Landlock ABI %d, at least %d is needed here", abi, signalLandlock))
+	add(layerCalls, c.filterCalls, "those to other processes, the host and the kernel's depths are refused",
+		"seccomp filters are missing, or there is none for this architecture")
+	add(layerNetwork, !c.permissions.Network && (c.filterCalls || c.canIsolate), "none but Unix sockets", c.whyNetwork())
+	add(layerNamespaces, c.canIsolate, c.isolation(), c.whyShared())
+	add(layerLifetime, c.canIsolate, "nothing outlives a run: its process 1 takes all others along",
+		"a process with a session of its own outlives its run: there is no process namespace")
+	add(layerScratch, c.canIsolate, fmt.Sprintf("%d MiB", c.permissions.Scratch>>20), "not limited: there is no mount namespace")
+	return list
 }
 
-func either(name string, enforced bool, yes, no string) Layer {
-	if enforced {
-		return Layer{name, true, yes}
+func (c *confinement) whyNetwork() string {
+	if c.permissions.Network {
+		return "its settings allow it"
 	}
-	return Layer{name, false, no}
+	return "not denied"
+}
+
+func (c *confinement) isolation() string {
+	what := "processes, mounts, IPC and names of its own"
+	if !c.permissions.Network {
+		what = "processes, network, mounts, IPC and names of its own"
+	}
+	if c.ownUsers() {
+		what += ", by a user namespace"
+	}
+	return what
+}
+
+func (c *confinement) whyShared() string {
+	if c.agentUID == 0 {
+		return "the agent is root without CAP_SYS_ADMIN"
+	}
+	return fmt.Sprintf("the kernel gives the agent's user no user namespace: %v", c.unshared)
+}
+
+// missing names the layers that this handler must have and has not. An agent that
+// is not root lacks some by its nature, and so does one whose settings say so: those
+// are reported, and refuse nothing.
+func (c *confinement) missing(layers []Layer) (names []string) {
+	must := map[string]bool{
+		layerPrivileges: true, layerDescriptors: true, layerLimits: true, layerFiles: true, layerCalls: true,
+		layerNetwork: !c.permissions.Network,
+		// What was set up must hold, whoever the agent is.
+		layerUser: c.account.switched, layerBounding: c.canEmptyBounding(), layerProcesses: c.limitsProcesses(),
+		layerNamespaces: c.canIsolate || c.agentUID == 0, layerLifetime: c.canIsolate || c.agentUID == 0,
+		layerScratch: c.canIsolate || c.agentUID == 0, layerSignals: c.keepsSignals(),
+	}
+	for _, layer := range layers {
+		if must[layer.Name] && !layer.Enforced {
+			names = append(names, fmt.Sprintf("%s (%s)", layer.Name, layer.Detail))
+		}
+	}
+	return names
 }

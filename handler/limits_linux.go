@@ -53,7 +53,7 @@ func setLastLimits(job *job, others uint64) error {
 	if err := lower(unix.RLIMIT_NOFILE, maxOpenFiles); err != nil {
 		return fmt.Errorf("limit on open files: %w", err)
 	}
-	if job.Switched {
+	if job.Switched || job.CountOwn {
 		if err := lower(unix.RLIMIT_NPROC, others+job.Permissions.Processes); err != nil {
 			return fmt.Errorf("limit on processes: %w", err)
 		}
@@ -68,6 +68,19 @@ func setLastLimits(job *job, others uint64) error {
 		return fmt.Errorf("limit on addresses: %w", err)
 	}
 	return nil
+}
+
+// othersOf counts what is held against the limit on processes before the program
+// starts. The threads of process 1 are among it.
+func othersOf(job *job) (uint64, error) {
+	switch {
+	case job.Switched:
+		return threadsOf(uint32(job.UID))
+	case job.CountOwn:
+		tasks, err := os.ReadDir("/proc/self/task")
+		return uint64(len(tasks)), err
+	}
+	return 0, nil
 }
 
 // threadsOf counts the threads of a user, which is what RLIMIT_NPROC limits. One

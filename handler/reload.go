@@ -54,7 +54,8 @@ func (r *Runner) Reload(specs []Spec, settings Settings) (Changes, error) {
 	if err = distinct(problems...); err == nil {
 		// A rehearsal makes sense only when all of that is in order.
 		for _, w := range fresh {
-			problems = append(problems, w.confine.rehearse([]Spec{w.spec}))
+			w.layers, err = w.confine.rehearse(w.spec)
+			problems = append(problems, err)
 		}
 		err = distinct(problems...)
 	}
@@ -84,6 +85,7 @@ func (r *Runner) Reload(specs []Spec, settings Settings) (Changes, error) {
 		} else {
 			changes.Added = append(changes.Added, w.title)
 		}
+		w.sayLayers()
 		w.start(r, wait)
 	}
 	for _, w := range workers {

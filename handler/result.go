@@ -36,8 +36,10 @@ type Result struct {
 
 	Begin    time.Time
 	Duration time.Duration
-	Stdout   Output // answers a query if Done is true
-	Stderr   Output
+	outlived bool // a process of it still holds its output
+
+	Stdout Output // answers a query if Done is true
+	Stderr Output
 }
 
 // Done reports whether the program ran and exited with 0.

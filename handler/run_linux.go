@@ -28,21 +28,26 @@ const (
 func (c *confinement) run(ctx context.Context, path string, e Event) Result {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	return c.checkAndRun(ctx, path, e, false)
-}
-
-func (c *confinement) checkAndRun(ctx context.Context, path string, e Event, rehearsal bool) Result {
 	p, err := openProgram(path, c.agentUID)
 	if err != nil {
 		return notRun(err)
 	}
 	defer p.close()
-	return c.runOpened(ctx, p, path, e, rehearsal)
+	return c.runOpened(ctx, p, path, e, nil)
+}
+
+// prepared is a run of which nothing has been started.
+type prepared struct {
+	job     *job
+	dir     *scratch
+	program *program
+	probe   *os.File // rehearsals only: what runs in the program's place
+	stdin   []byte
 }
 
 // runOpened runs a program that has been checked. From here on path is only
-// what the program is called.
-func (c *confinement) runOpened(ctx context.Context, p *program, path string, e Event, rehearsal bool) Result {
+// what the program is called. A rehearsal changes what has been prepared.
+func (c *confinement) runOpened(ctx context.Context, p *program, path string, e Event, change func(*prepared) error) Result {
 	dir, err := newScratch(c.scratchRoot, c.account)
 	if err != nil {
 		return notRun(err)
@@ -68,19 +73,22 @@ func (c *confinement) runOpened(ctx context.Context, p *program, path string, e 
 	if err != nil {
 		return notRun(err)
 	}
-	if rehearsal {
-		job.Rehearsal, job.Script = true, p.shebang != nil
+	run := &prepared{job: job, dir: dir, program: p, stdin: stdin}
+	if change != nil {
+		if err := change(run); err != nil {
+			return notRun(err)
+		}
 	}
-	return c.supervise(ctx, p, job, stdin)
+	return c.supervise(ctx, run)
 }
 
 func notRun(err error) Result {
 	return Result{ExitCode: -1, Err: fmt.Errorf("not run: %w", err)}
 }
 
-// supervise starts the shim for job, feeds it, collects what it says and makes
+// supervise starts the shim for a run, feeds it, collects what it says and makes
 // sure that its process group ends.
-func (c *confinement) supervise(ctx context.Context, p *program, job *job, stdin []byte) Result {
+func (c *confinement) supervise(ctx context.Context, run *prepared) Result {
 	// The kernel ties Pdeathsig to the thread that starts the process, not
 	// to the whole agent. Without the lock the runtime could end that
 	// thread, and a healthy handler would be killed.
@@ -92,7 +100,7 @@ func (c *confinement) supervise(ctx context.Context, p *program, job *job, stdin
 		return notRun(err)
 	}
 	defer pipes.closeOurs()
-	proc, err := c.start(p, job, pipes)
+	proc, err := c.start(run, pipes)
 	pipes.closeTheirs()
 	if err != nil {
 		return notRun(err)
@@ -107,7 +115,7 @@ func (c *confinement) supervise(ctx context.Context, p *program, job *job, stdin
 	copies.Go(func() { _, stdoutErr = io.Copy(&stdout, pipes.stdout.ours) })
 	copies.Go(func() { _, stderrErr = io.Copy(&stderr, pipes.stderr.ours) })
 	copies.Go(func() {
-		_, _ = pipes.stdin.ours.Write(stdin)
+		_, _ = pipes.stdin.ours.Write(run.stdin)
 		pipes.stdin.ours.Close()
 	})
 
@@ -133,11 +141,12 @@ func (c *confinement) supervise(ctx context.Context, p *program, job *job, stdin
 	_ = pipes.stderr.ours.SetReadDeadline(end)
 	_ = pipes.stdin.ours.SetWriteDeadline(time.Now())
 	copies.Wait()
-	if errors.Is(errors.Join(stdoutErr, stderrErr), os.ErrDeadlineExceeded) {
-		c.logger.Warn("a process left its handler's process group and still runs", "program", p.path)
+	outlived := errors.Is(errors.Join(stdoutErr, stderrErr), os.ErrDeadlineExceeded)
+	if outlived && run.probe == nil {
+		c.logger.Warn("a process left its handler's process group and still runs", "program", run.program.path)
 	}
 
-	result := Result{ExitCode: -1, Stdout: stdout.output(), Stderr: stderr.output()}
+	result := Result{ExitCode: -1, Stdout: stdout.output(), Stderr: stderr.output(), outlived: outlived}
 	if err := errors.Join(statusErr, waitErr, reapErr); err != nil {
 		result.Err = err
 		return result
@@ -172,7 +181,8 @@ func (r *Result) conclude(ctx context.Context, status string, wait unix.WaitStat
 
 // start starts the shim: this same executable under another name, as the
 // handler's user, in a session of its own, with an empty environment.
-func (c *confinement) start(p *program, job *job, pipes *plumbing) (*os.Process, error) {
+func (c *confinement) start(run *prepared, pipes *plumbing) (*os.Process, error) {
+	p, job := run.program, run.job
 	settings, err := job.file()
 	if err != nil {
 		return nil, err
@@ -182,16 +192,23 @@ func (c *confinement) start(p *program, job *job, pipes *plumbing) (*os.Process,
 	if c.account.switched {
 		// No Groups: the supplementary groups are emptied.
 		sys.Credential = &syscall.Credential{Uid: uint32(c.account.uid), Gid: uint32(c.account.gid)}
-		if c.canDropAll {
-			// Without this one capability the shim could not empty the
-			// bounding set. It gives it up together with the rest.
-			sys.AmbientCaps = []uintptr{unix.CAP_SETPCAP}
-		}
+	}
+	if c.ownUsers() {
+		// In it the shim holds every capability over the run's own namespaces, and
+		// none over anything else. It has this one user and this one group.
+		sys.Cloneflags = unix.CLONE_NEWUSER
+		sys.UidMappings = []syscall.SysProcIDMap{{ContainerID: c.account.uid, HostID: c.account.uid, Size: 1}}
+		sys.GidMappings = []syscall.SysProcIDMap{{ContainerID: c.account.gid, HostID: c.account.gid, Size: 1}}
+	}
+	if c.canEmptyBounding() {
+		// Without this one capability the shim could not empty the
+		// bounding set. It gives it up together with the rest.
+		sys.AmbientCaps = []uintptr{unix.CAP_SETPCAP}
 	}
 	if len(job.Namespaces) > 0 {
 		// The shim mounts, and gives this up with the rest.
 		sys.AmbientCaps = append(sys.AmbientCaps, unix.CAP_SYS_ADMIN)
-		for _, ns := range runNamespaces(job.Permissions.Network) {
+		for _, ns := range c.runNamespaces() {
 			if ns.flag == unix.CLONE_NEWNS {
 				sys.Unshareflags = ns.flag // Thus Go makes it private.
 			} else {
@@ -202,6 +219,9 @@ func (c *confinement) start(p *program, job *job, pipes *plumbing) (*os.Process,
 	files := []*os.File{
 		pipes.stdin.theirs, pipes.stdout.theirs, pipes.stderr.theirs,
 		settingsFD: settings, statusFD: pipes.status.theirs, programFD: p.executed(),
+	}
+	if run.probe != nil {
+		files = append(files, run.probe) // probeFD
 	}
 	if job.Script {
 		files = append(files, p.file) // scriptFD

@@ -37,6 +37,8 @@ type Stats struct {
 
 	Last     time.Time // when the latest run began; zero: none has
 	Degraded string    // why the handler does not do its work; empty: it does
+
+	Layers []Layer // what confines its runs, as its rehearsal found; not to be changed
 }
 
 // Title is what the handler is called: its name or, without one, its spec.
@@ -45,8 +47,8 @@ func (s Stats) Title() string { return s.Spec.title() }
 // New checks every handler and every setting, starts the handlers' goroutines
 // and returns the Runner. Its error joins all problems there are, each with
 // what to do about it. Nothing runs yet, but every handler has been rehearsed:
-// the shim has built the whole confinement around it and stopped just before
-// running it.
+// in the confinement of its runs a probe of our own has tried what each layer is
+// there to prevent.
 //
 // Without handlers there is nothing to confine, and New succeeds on machines
 // and systems that could not.

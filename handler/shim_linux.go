@@ -24,28 +24,37 @@ import (
 // its parent and process 1 (see beInit). If any step fails, nothing of the program
 // runs and the agent learns why.
 func ShimMain() {
-	if len(os.Args) == 0 || os.Args[0] != shimName {
+	if len(os.Args) == 0 {
 		return
 	}
+	switch os.Args[0] {
+	case probeName:
+		beProbe()
+	case lingererName:
+		beLingerer()
+	case shimName:
+		beShim()
+	}
+}
+
+func beShim() {
 	// What is set on this thread alone (capabilities, parent death signal)
 	// must be set on the one that executes the program.
 	runtime.LockOSThread()
+	// There is little to do at once, and each thread stays as long as process 1.
+	runtime.GOMAXPROCS(1)
 	// The shim does nothing after the last limits, under which there is no
 	// memory to be had for the collector.
 	debug.SetGCPercent(-1)
 	// Not os.Exit, which would run what the agent has to do at its end.
 	status := os.NewFile(statusFD, "status")
-	err := becomeHandler(status)
-	if err == nil {
-		syscall.Exit(0) // A rehearsal is over.
-	}
-	text := err.Error()
+	text := becomeHandler(status).Error()
 	_, _ = status.WriteString(text[:min(len(text), maxStatus-len(readyMark))])
 	syscall.Exit(1)
 }
 
-// becomeHandler confines this process and executes the program. It returns
-// nil only at the end of a rehearsal.
+// becomeHandler confines this process and executes the program, or the probe of a
+// rehearsal. It returns only if that fails.
 func becomeHandler(status *os.File) error {
 	settings := os.NewFile(settingsFD, "job")
 	job, err := readJob(settings)
@@ -54,7 +63,8 @@ func becomeHandler(status *os.File) error {
 	}
 	settings.Close()
 	// What something before the agent left open (threat L04) would be open in
-	// process 1 for the whole run. The runtime has opened nothing yet.
+	// process 1 for the whole run. The runtime has opened nothing but the files
+	// in which it follows a limit on processors, which beShim told it not to do.
 	if err := unix.CloseRange(scriptFD+1, math.MaxUint32, 0); err != nil {
 		return fmt.Errorf("close_range (Linux 5.9): %w", err)
 	}
@@ -67,11 +77,9 @@ func becomeHandler(status *os.File) error {
 		return err
 	}
 	// In a /proc of its own it would count its own alone.
-	var others uint64
-	if job.Switched {
-		if others, err = threadsOf(uint32(job.UID)); err != nil {
-			return fmt.Errorf("counting processes: %w", err)
-		}
+	others, err := othersOf(job)
+	if err != nil {
+		return fmt.Errorf("counting processes: %w", err)
 	}
 	if err := isolate(job); err != nil {
 		return err
@@ -79,7 +87,7 @@ func becomeHandler(status *os.File) error {
 	if err := os.Chdir(job.Work); err != nil {
 		return fmt.Errorf("working directory: %w", err)
 	}
-	if job.Rehearsal {
+	if job.Rehearsal != "" {
 		if err := checkAccess(job); err != nil {
 			return err
 		}
@@ -109,9 +117,6 @@ func becomeHandler(status *os.File) error {
 	if _, err := status.WriteString(readyMark); err != nil {
 		return err
 	}
-	if job.Rehearsal {
-		return nil
-	}
 	if err := setLastLimits(job, others); err != nil {
 		return err
 	}
@@ -121,7 +126,7 @@ func becomeHandler(status *os.File) error {
 	// Not execveat: syscall.Exec keeps the runtime from starting a thread
 	// at the same moment, which the kernel would refuse and the runtime
 	// would die of. By this path the kernel executes the open file itself.
-	err = syscall.Exec(fdPath(programFD), job.Argv, job.Env)
+	err = syscall.Exec(fdPath(job.executed()), job.Argv, job.Env)
 	return fmt.Errorf("executing %q: %w", job.Argv[0], err)
 }
 
@@ -142,7 +147,7 @@ func tieToAgent(parent int) error {
 // checkAccess asks, as the handler's user, what only that user can find out.
 func checkAccess(job *job) error {
 	if err := unix.Access(fdPath(programFD), unix.X_OK); err != nil {
-		return fmt.Errorf("uid %d may not execute %q: %w; fix: chmod a+x %s", job.UID, job.Argv[0], err, pasteable(job.Argv[0]))
+		return fmt.Errorf("uid %d may not execute %q: %w; fix: chmod a+x %s", job.UID, job.Rehearsal, err, pasteable(job.Rehearsal))
 	}
 	// A script is read by the agent on behalf of its interpreter. That must
 	// not show it to a user who could not read it.

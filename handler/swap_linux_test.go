@@ -29,7 +29,7 @@ func TestWhatWasCheckedRunsThoughItsPathMeansAnotherFile(t *testing.T) {
 				t.Fatal(err)
 			}
 			event := Event{Kind: KindUser, Name: "x", Payload: []byte("echo good")}
-			r := c.runOpened(t.Context(), p, path, event, false)
+			r := c.runOpened(t.Context(), p, path, event, nil)
 			if got := r.Stdout.String(); got != "good\n" {
 				t.Errorf("ran %q, want what was checked (%v, %s)", got, r.Err, r.Stderr)
 			}
@@ -48,7 +48,7 @@ func TestCheckedInterpreterRunsThoughItsPathMeansAnotherFile(t *testing.T) {
 	if err := os.Rename(evil, interpreter); err != nil {
 		t.Fatal(err)
 	}
-	r := c.runOpened(t.Context(), p, program, Event{Kind: KindUser, Name: "x"}, false)
+	r := c.runOpened(t.Context(), p, program, Event{Kind: KindUser, Name: "x"}, nil)
 	if got := r.Stdout.String(); got != "good\n" {
 		t.Errorf("ran %q, want what was checked (%v, %s)", got, r.Err, r.Stderr)
 	}

@@ -21,6 +21,7 @@ type worker struct {
 	runs       atomic.Uint64
 	failures   atomic.Uint64
 	confine    *confinement
+	layers     []Layer // what its rehearsal found
 	journal    Journal
 	unfinished string // folder; empty: none
 	onResult   func(Result)
@@ -143,7 +144,7 @@ func (w *worker) stats() Stats {
 	return Stats{
 		Handler: int(w.number.Load()), Spec: w.spec, Running: int(w.running.Load()), Waiting: waiting,
 		Runs: w.runs.Load(), Failures: w.failures.Load(), Dropped: dropped,
-		Last: w.last, Degraded: w.degraded,
+		Last: w.last, Degraded: w.degraded, Layers: w.layers,
 	}
 }
 
@@ -151,6 +152,20 @@ func (w *worker) stats() Stats {
 func (w *worker) say(level slog.Level, text string, attrs ...any) {
 	attrs = append([]any{"handler", w.number.Load(), "program", w.spec.Program}, attrs...)
 	w.logger.Log(context.Background(), level, text, attrs...)
+}
+
+// sayLayers writes what its rehearsal found. What is missing was allowed, or the
+// handler would have been refused.
+func (w *worker) sayLayers() {
+	var enforced, missing []string
+	for _, layer := range w.layers {
+		if layer.Enforced {
+			enforced = append(enforced, layer.Name)
+		} else {
+			missing = append(missing, fmt.Sprintf("%s (%s)", layer.Name, layer.Detail))
+		}
+	}
+	w.say(slog.LevelInfo, "handler was rehearsed", "enforced", strings.Join(enforced, ", "), "missing", strings.Join(missing, "; "))
 }
 
 // log writes one line for each run. A failure is a warning, but no more than

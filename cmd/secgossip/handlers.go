@@ -103,8 +103,10 @@ func showHandlers(w io.Writer, views []handlerView) {
 		})
 	}
 	table(w, rows)
-	if len(views) > 0 && len(views[0].Missing) > 0 {
-		fmt.Fprintf(w, "not enforced here: %s (`secgossip info` says why)\n", safe(strings.Join(views[0].Missing, ", ")))
+	for _, v := range views {
+		if len(v.Missing) > 0 {
+			fmt.Fprintf(w, "not enforced for handler %d: %s (`secgossip info` says why)\n", v.Number, safe(strings.Join(v.Missing, ", ")))
+		}
 	}
 }
 

@@ -115,13 +115,13 @@ func (s *service) GetInfo(context.Context, *secgossipv1.GetInfoRequest) (*secgos
 	for name, count := range s.rpc() {
 		sections["rpc"][name] = fmt.Sprint(count)
 	}
-	for _, layer := range handler.Layers() {
-		sections["sandbox"][layer.Name] = fmt.Sprintf("enforced: %t (%s)", layer.Enforced, layer.Detail)
-	}
 	for name, values := range s.node.Info() {
 		sections[name] = values
 	}
 	for _, stats := range s.runner.Stats() {
+		for _, layer := range stats.Layers {
+			sections["sandbox"][fmt.Sprintf("%d %s", stats.Handler, layer.Name)] = fmt.Sprintf("enforced: %t (%s)", layer.Enforced, layer.Detail)
+		}
 		sections["event_handlers"][fmt.Sprintf("%d %s", stats.Handler, stats.Spec)] =
 			fmt.Sprintf("%d runs, %d failures, %d waiting, %d dropped%s", stats.Runs, stats.Failures, stats.Waiting, stats.Dropped, degradedText(stats))
 	}

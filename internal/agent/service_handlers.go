@@ -14,10 +14,6 @@ import (
 
 // ListHandlers says how each handler fares.
 func (s *service) ListHandlers(context.Context, *secgossipv1.ListHandlersRequest) (*secgossipv1.ListHandlersResponse, error) {
-	var layers []*secgossipv1.Layer
-	for _, layer := range handler.Layers() {
-		layers = append(layers, &secgossipv1.Layer{Name: layer.Name, Enforced: layer.Enforced, Detail: layer.Detail})
-	}
 	out := new(secgossipv1.ListHandlersResponse)
 	for _, stats := range s.runner.Stats() {
 		h := &secgossipv1.Handler{
@@ -25,13 +21,15 @@ func (s *service) ListHandlers(context.Context, *secgossipv1.ListHandlersRequest
 			Name:     stats.Title(),
 			Program:  stats.Spec.Program,
 			User:     runsAs(stats.Spec.Settings.User),
-			Layers:   layers,
 			Running:  uint32(stats.Running),
 			Waiting:  uint32(stats.Waiting),
 			Runs:     stats.Runs,
 			Failures: stats.Failures,
 			Dropped:  stats.Dropped,
 			Degraded: stats.Degraded,
+		}
+		for _, layer := range stats.Layers {
+			h.Layers = append(h.Layers, &secgossipv1.Layer{Name: layer.Name, Enforced: layer.Enforced, Detail: layer.Detail})
 		}
 		for _, filter := range stats.Spec.Filters {
 			h.Filters = append(h.Filters, filter.String())
