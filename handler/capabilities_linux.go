@@ -27,21 +27,22 @@ const (
 //
 // Threat L05: no_new_privs alone makes set-uid files powerless. An empty
 // bounding set and locked securebits are for the day on which somebody finds a
-// way around it; emptying them takes CAP_SETPCAP, which only the shim of an
-// agent that is root is given.
+// way around it; emptying them takes CAP_SETPCAP, which a shim is given where that
+// can be. It is done on this thread alone, from which every process of the run
+// comes: to ask every thread forty times would take longer than all the rest.
 func dropCapabilities(bounding bool) error {
 	if bounding {
 		for capability := range uintptr(64) {
-			_, _, errno := psx.Syscall6(unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, capability, 0, 0, 0, 0)
-			if errno == unix.EINVAL {
+			err := unix.Prctl(unix.PR_CAPBSET_DROP, capability, 0, 0, 0)
+			if err == unix.EINVAL {
 				break // The kernel knows no more of them.
 			}
-			if errno != 0 {
-				return fmt.Errorf("dropping capability %d: %w", capability, errno)
+			if err != nil {
+				return fmt.Errorf("dropping capability %d: %w", capability, err)
 			}
 		}
-		if _, _, errno := psx.Syscall6(unix.SYS_PRCTL, unix.PR_SET_SECUREBITS, secureWanted|secureLocks, 0, 0, 0, 0); errno != 0 {
-			return fmt.Errorf("securebits: %w", errno)
+		if err := unix.Prctl(unix.PR_SET_SECUREBITS, secureWanted|secureLocks, 0, 0, 0); err != nil {
+			return fmt.Errorf("securebits: %w", err)
 		}
 	}
 	// This empties the ambient set too: it never exceeds the permitted one.

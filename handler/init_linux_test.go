@@ -30,9 +30,9 @@ func TestProcessOneHoldsNothingForTheProgram(t *testing.T) {
 			t.Errorf("%s: got %q, want that only its own is reached (%v, %s)", name, got, r.Err, r.Stderr)
 		}
 	}
-	r := c.run(t.Context(), script(t, "grep -hE '^(CapInh|CapPrm|CapEff|CapBnd|CapAmb|NoNewPrivs|Seccomp|Uid):' /proc/1/task/*/status | sort -u"), Event{Kind: KindUser, Name: "x"})
+	r := c.run(t.Context(), script(t, "grep -hE '^(CapInh|CapPrm|CapEff|CapAmb|NoNewPrivs|Seccomp|Uid):' /proc/1/task/*/status | sort -u"), Event{Kind: KindUser, Name: "x"})
 	none := "\t0000000000000000\n"
-	want := "CapAmb:" + none + "CapBnd:" + none + "CapEff:" + none + "CapInh:" + none + "CapPrm:" + none + "NoNewPrivs:\t1\nSeccomp:\t2\n"
+	want := "CapAmb:" + none + "CapEff:" + none + "CapInh:" + none + "CapPrm:" + none + "NoNewPrivs:\t1\nSeccomp:\t2\n"
 	if got, _, _ := strings.Cut(r.Stdout.String(), "Uid:"); got != want {
 		t.Errorf("the threads of process 1 are\n%s, want\n%s", r.Stdout, want)
 	}

@@ -17,8 +17,11 @@ const doomedAgent = "secgossip-test-agent"
 // left running when all tests are done.
 func TestMain(m *testing.M) {
 	ShimMain()
-	if filepath.Base(os.Args[0]) == attackProgram {
+	switch filepath.Base(os.Args[0]) {
+	case attackProgram:
 		beAttack()
+	case stampProgram:
+		beStamp()
 	}
 	if os.Args[0] == doomedAgent {
 		beDoomedAgent(os.Args[1], os.Args[2], os.Args[3])
