@@ -24,9 +24,11 @@ type confinement struct {
 	scratchRoot string
 	timeout     time.Duration
 	minLandlock int
-	canDropAll  bool  // the agent can have the bounding set emptied
-	canIsolate  bool  // the agent can give runs namespaces
-	unshared    error // why it cannot do that, though it tried
+	canDropAll  bool                               // the agent can have the bounding set emptied
+	canIsolate  bool                               // the agent can give runs namespaces
+	unshared    error                              // why it cannot do that, though it tried
+	newGroup    func(permissions) (*cgroup, error) // nil: runs have no cgroup
+	ungrouped   error                              // why not
 	filterCalls bool
 	permissions permissions
 	logger      *slog.Logger
@@ -64,6 +66,11 @@ func newConfinement(config Config) (*confinement, error) {
 	}
 	c.filterCalls, err = requireCallFilter(config.Settings.Sandbox)
 	report(err)
+	if groups, err := delegatedCgroup(); err == nil {
+		c.newGroup = groups.add
+	} else {
+		c.ungrouped = err
+	}
 	report(c.checkScratchRoot())
 	for _, path := range config.Private {
 		physical, err := filepath.EvalSymlinks(path)

@@ -20,6 +20,7 @@ const (
 	layerNamespaces  = "namespaces"
 	layerLifetime    = "lifetime"
 	layerScratch     = "scratch size"
+	layerCgroup      = "cgroup"
 )
 
 // layers says what confines the runs of this handler: what was set up for them,
@@ -55,10 +56,19 @@ func (c *confinement) layers(breaches map[string][]string) []Layer {
 		"seccomp filters are missing, or there is none for this architecture")
 	add(layerNetwork, !c.permissions.Network && (c.filterCalls || c.canIsolate), "none but Unix sockets", c.whyNetwork())
 	add(layerNamespaces, c.canIsolate, c.isolation(), c.whyShared())
-	add(layerLifetime, c.canIsolate, "nothing outlives a run: its process 1 takes all others along",
-		"a process with a session of its own outlives its run: there is no process namespace")
+	add(layerLifetime, c.canIsolate || c.newGroup != nil, c.ending(),
+		"a process with a session of its own outlives its run: there is no process namespace and no cgroup")
 	add(layerScratch, c.canIsolate, fmt.Sprintf("%d MiB", c.permissions.Scratch>>20), "not limited: there is no mount namespace")
+	add(layerCgroup, c.newGroup != nil, "processes and memory of a run are limited as one",
+		fmt.Sprintf("memory is limited for each process alone: %v", c.ungrouped))
 	return list
+}
+
+func (c *confinement) ending() string {
+	if !c.canIsolate {
+		return "nothing outlives a run: its cgroup is killed"
+	}
+	return "nothing outlives a run: its process 1 takes all others along"
 }
 
 func (c *confinement) whyNetwork() string {
@@ -95,7 +105,7 @@ func (c *confinement) missing(layers []Layer) (names []string) {
 		layerNetwork: !c.permissions.Network,
 		// What was set up must hold, whoever the agent is.
 		layerUser: c.account.switched, layerBounding: c.canEmptyBounding(), layerProcesses: c.limitsProcesses(),
-		layerNamespaces: c.canIsolate || c.agentUID == 0, layerLifetime: c.canIsolate || c.agentUID == 0,
+		layerNamespaces: c.canIsolate || c.agentUID == 0, layerLifetime: c.canIsolate || c.newGroup != nil || c.agentUID == 0,
 		layerScratch: c.canIsolate || c.agentUID == 0, layerSignals: c.keepsSignals(),
 	}
 	for _, layer := range layers {

@@ -58,6 +58,9 @@ func TestRehearsalFindsEveryLayerThatThisMachineHas(t *testing.T) {
 					t.Skipf("this user gets no namespaces: %v", c.unshared)
 				}
 			}
+			if c.newGroup == nil {
+				want = append(want, layerCgroup)
+			}
 			if !c.keepsSignals() {
 				want = append(want, layerSignals)
 			}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"runtime"
 	"sync"
@@ -41,6 +42,7 @@ type prepared struct {
 	job     *job
 	dir     *scratch
 	program *program
+	group   *cgroup  // nil: none
 	probe   *os.File // rehearsals only: what runs in the program's place
 	stdin   []byte
 }
@@ -79,7 +81,25 @@ func (c *confinement) runOpened(ctx context.Context, p *program, path string, e 
 			return notRun(err)
 		}
 	}
-	return c.supervise(ctx, run)
+	if c.newGroup != nil {
+		if run.group, err = c.newGroup(job.Permissions); err != nil {
+			return notRun(err)
+		}
+	}
+	result := c.supervise(ctx, run)
+	run.endGroup(c.logger)
+	return result
+}
+
+// endGroup kills what is left in the run's cgroup, once.
+func (r *prepared) endGroup(logger *slog.Logger) {
+	if r.group == nil {
+		return
+	}
+	if err := r.group.end(); err != nil {
+		logger.Warn("cgroup of a run left behind", "err", err)
+	}
+	r.group = nil
 }
 
 func notRun(err error) Result {
@@ -136,6 +156,7 @@ func (c *confinement) supervise(ctx context.Context, run *prepared) Result {
 	killer.Wait()
 	state, reapErr := c.reapGroup(proc.Pid)
 	_ = proc.Release() // It has just been reaped.
+	run.endGroup(c.logger)
 	end := time.Now().Add(pipeTime)
 	_ = pipes.stdout.ours.SetReadDeadline(end)
 	_ = pipes.stderr.ours.SetReadDeadline(end)
@@ -192,6 +213,9 @@ func (c *confinement) start(run *prepared, pipes *plumbing) (*os.Process, error)
 	if c.account.switched {
 		// No Groups: the supplementary groups are emptied.
 		sys.Credential = &syscall.Credential{Uid: uint32(c.account.uid), Gid: uint32(c.account.gid)}
+	}
+	if run.group != nil {
+		sys.UseCgroupFD, sys.CgroupFD = true, int(run.group.dir.Fd())
 	}
 	if c.ownUsers() {
 		// In it the shim holds every capability over the run's own namespaces, and

@@ -165,7 +165,8 @@ func (w *worker) sayLayers() {
 			missing = append(missing, fmt.Sprintf("%s (%s)", layer.Name, layer.Detail))
 		}
 	}
-	w.say(slog.LevelInfo, "handler was rehearsed", "enforced", strings.Join(enforced, ", "), "missing", strings.Join(missing, "; "))
+	attrs := []any{"enforced", strings.Join(enforced, ", "), "missing", strings.Join(missing, "; ")}
+	w.say(slog.LevelInfo, "handler was rehearsed", attrs...)
 }
 
 // log writes one line for each run. A failure is a warning, but no more than
