@@ -3,6 +3,7 @@ package handler
 import (
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"unsafe"
@@ -51,6 +52,32 @@ func beInit(job *job, status *os.File) error {
 		_, _ = fmt.Fprintf(status, "%s%d", endedMark, uint32(ended))
 		syscall.Exit(0)
 	}
+}
+
+// closeInherited closes what something before the agent left open (threat L04): it
+// would be open in process 1 for the whole run. What this process has opened itself,
+// which its runtime may not be able to do without, is told by its closing on exec.
+func closeInherited() error {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		fd, err := strconv.Atoi(entry.Name())
+		if err != nil || fd <= scriptFD {
+			continue
+		}
+		if inherited(fd) {
+			unix.Close(fd)
+		}
+	}
+	return nil
+}
+
+// inherited reports whether a descriptor was open when this process was executed.
+func inherited(fd int) bool {
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+	return err == nil && flags&unix.FD_CLOEXEC == 0
 }
 
 // forgetSignals takes the Go runtime's signal handlers away. The kernel keeps from

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 	"unsafe"
@@ -203,12 +202,10 @@ func boundCapability() error {
 	return unix.EPERM
 }
 
-// openDescriptor finds one that is not this program's own: its runtime has opened
-// anonymous inodes, and files that say how much of the processors it may use.
+// openDescriptor finds one that came with the confinement.
 func openDescriptor() error {
 	for fd := 3; fd < maxOpenFiles; fd++ {
-		target, err := os.Readlink(fdPath(fd))
-		if err == nil && !strings.HasPrefix(target, "anon_inode:") && !strings.HasPrefix(target, "/sys/fs/cgroup/") {
+		if inherited(fd) {
 			return nil
 		}
 	}

@@ -62,11 +62,8 @@ func becomeHandler(status *os.File) error {
 		return err
 	}
 	settings.Close()
-	// What something before the agent left open (threat L04) would be open in
-	// process 1 for the whole run. The runtime has opened nothing but the files
-	// in which it follows a limit on processors, which beShim told it not to do.
-	if err := unix.CloseRange(scriptFD+1, math.MaxUint32, 0); err != nil {
-		return fmt.Errorf("close_range (Linux 5.9): %w", err)
+	if err := closeInherited(); err != nil {
+		return fmt.Errorf("inherited descriptors: %w", err)
 	}
 
 	if err := tieToAgent(job.Parent); err != nil {
