@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -62,6 +63,19 @@ func (c *confinement) limitsProcesses() bool {
 // keepsSignals reports whether signals and abstract sockets end at the run's border.
 func (c *confinement) keepsSignals() bool {
 	return landlockABI() >= signalLandlock || c.canIsolate && !c.permissions.Network
+}
+
+// enter lets a process that is about to be started make these namespaces.
+func enter(sys *syscall.SysProcAttr, list []namespace) {
+	// The shim mounts, and gives this up with the rest.
+	sys.AmbientCaps = append(sys.AmbientCaps, unix.CAP_SYS_ADMIN)
+	for _, ns := range list {
+		if ns.flag == unix.CLONE_NEWNS {
+			sys.Unshareflags = ns.flag // Thus Go makes it private.
+		} else {
+			sys.Cloneflags |= ns.flag
+		}
+	}
 }
 
 // namespaceID is what tells a namespace of this process from others.

@@ -49,6 +49,7 @@ type job struct {
 	Permissions   permissions
 	Namespaces    map[string]string // those of its own, with the agent's ids
 	Parent        int               // process id of the agent, 0 seen from another namespace
+	OwnUsers      bool              // the shim has yet to make them, in a user namespace
 	CountOwn      bool              // processes are counted in the user namespace of the run alone
 	Rehearsal     string            // the first argument of the program that is not executed; empty: a run
 	Script        bool              // scriptFD is there
@@ -79,7 +80,10 @@ func (c *confinement) newJob(program string, dir *scratch, argv, env []string) (
 	if !c.canIsolate {
 		return j, nil
 	}
-	j.Parent, j.Namespaces = 0, map[string]string{}
+	j.Namespaces, j.OwnUsers = map[string]string{}, c.ownUsers()
+	if !j.OwnUsers {
+		j.Parent = 0
+	}
 	if c.ownUsers() {
 		j.Groups, j.CountOwn = groupsSeen(c.account.groups, c.account.gid), c.limitsProcesses()
 	}

@@ -217,28 +217,13 @@ func (c *confinement) start(run *prepared, pipes *plumbing) (*os.Process, error)
 	if run.group != nil {
 		sys.UseCgroupFD, sys.CgroupFD = true, int(run.group.dir.Fd())
 	}
-	if c.ownUsers() {
-		// In it the shim holds every capability over the run's own namespaces, and
-		// none over anything else. It has this one user and this one group.
-		sys.Cloneflags = unix.CLONE_NEWUSER
-		sys.UidMappings = []syscall.SysProcIDMap{{ContainerID: c.account.uid, HostID: c.account.uid, Size: 1}}
-		sys.GidMappings = []syscall.SysProcIDMap{{ContainerID: c.account.gid, HostID: c.account.gid, Size: 1}}
-	}
-	if c.canEmptyBounding() {
+	if c.account.switched && c.canDropAll {
 		// Without this one capability the shim could not empty the
 		// bounding set. It gives it up together with the rest.
 		sys.AmbientCaps = []uintptr{unix.CAP_SETPCAP}
 	}
-	if len(job.Namespaces) > 0 {
-		// The shim mounts, and gives this up with the rest.
-		sys.AmbientCaps = append(sys.AmbientCaps, unix.CAP_SYS_ADMIN)
-		for _, ns := range c.runNamespaces() {
-			if ns.flag == unix.CLONE_NEWNS {
-				sys.Unshareflags = ns.flag // Thus Go makes it private.
-			} else {
-				sys.Cloneflags |= ns.flag
-			}
-		}
+	if len(job.Namespaces) > 0 && !job.OwnUsers {
+		enter(sys, c.runNamespaces())
 	}
 	files := []*os.File{
 		pipes.stdin.theirs, pipes.stdout.theirs, pipes.stderr.theirs,

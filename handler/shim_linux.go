@@ -61,6 +61,9 @@ func becomeHandler(status *os.File) error {
 	if err != nil {
 		return err
 	}
+	if job.OwnUsers {
+		return beOuter(job, settings, status)
+	}
 	settings.Close()
 	if err := closeInherited(); err != nil {
 		return fmt.Errorf("inherited descriptors: %w", err)

@@ -1,0 +1,69 @@
+package handler
+
+import (
+	"fmt"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// beOuter starts the shim once more, in a user namespace, and waits for its end. An
+// agent that is not root cannot do that itself: the kernel has its owner write who is
+// who in such a namespace, and while the agent's memory is unreadable its children
+// are root's. This process is readable and holds nothing.
+//
+// It returns only if the other could not be started.
+func beOuter(job *job, settings, status *os.File) error {
+	if err := tieToAgent(job.Parent); err != nil {
+		return err
+	}
+	inner := *job
+	inner.OwnUsers, inner.Parent = false, 0
+	text, err := inner.file()
+	if err != nil {
+		return err
+	}
+	settings.Close()
+	files := []*os.File{os.Stdin, os.Stdout, os.Stderr, settingsFD: text, statusFD: status}
+	for fd := uintptr(programFD); fd <= scriptFD; fd++ {
+		if _, err := unix.FcntlInt(fd, unix.F_GETFD, 0); err == nil {
+			files = append(files, os.NewFile(fd, "program"))
+		} else {
+			files = append(files, nil)
+		}
+	}
+	sys := &syscall.SysProcAttr{
+		Pdeathsig: syscall.SIGKILL,
+		// It has this one user and this one group. In it the shim holds every
+		// capability over the run's own namespaces, and none over anything else.
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getuid(), HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getgid(), HostID: os.Getgid(), Size: 1}},
+		AmbientCaps: []uintptr{unix.CAP_SETPCAP},
+	}
+	list := []namespace{{"user", unix.CLONE_NEWUSER}}
+	for _, ns := range namespaces {
+		if job.Namespaces[ns.name] != "" {
+			list = append(list, ns)
+		}
+	}
+	enter(sys, list)
+	proc, err := os.StartProcess("/proc/self/exe", []string{shimName}, &os.ProcAttr{Dir: "/", Env: []string{}, Files: files, Sys: sys})
+	if err != nil {
+		return fmt.Errorf("starting the shim in a user namespace: %w", err)
+	}
+	for fd := range scriptFD + 1 {
+		unix.Close(fd) // Else a pipe that the program closed would stay open.
+	}
+	var ended unix.WaitStatus
+	for {
+		if _, err := unix.Wait4(proc.Pid, &ended, 0, nil); err != unix.EINTR {
+			break
+		}
+	}
+	if ended.Signaled() {
+		_ = unix.Kill(os.Getpid(), unix.SIGKILL) // As it ended, so that the agent learns of it.
+	}
+	syscall.Exit(ended.ExitStatus())
+	return nil
+}
