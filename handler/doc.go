@@ -68,15 +68,15 @@
 // paths the settings name. It has no network, only Unix sockets, and system calls
 // that reach other processes or the host fail with EPERM. With an agent that is
 // root, or gets user namespaces from its kernel, its scratch directory is in memory
-// (64 MiB), and it sees its own processes only, under the agent's process 1, which reaps orphans. It has
-// descriptors 0 to 2 only, a umask of 077, a time limit (30 s unless set
+// (64 MiB), and it sees its own processes only, under a process 1 of the agent's,
+// which reaps orphans. It has descriptors 0 to 2 only, a umask of 077, a time limit (30 s unless set
 // otherwise) and the limits in limits_linux.go.
 //
 // One handler's runs follow one another, unless its settings allow several at
 // once; different handlers run side by side.
 // When a run ends, by itself or by its time limit, every process it started is
-// killed (without namespaces: every process left in its process group). A handler cannot leave a job behind. It is no place
-// to start a daemon.
+// killed (without namespaces and a cgroup: every process left in its process
+// group). A handler cannot leave a job behind. It is no place to start a daemon.
 //
 // # Differences from Serf that a script may notice
 //

@@ -2,6 +2,11 @@
 
 package handler
 
-const attackProgram = "secgossip-test-attack"
+const (
+	attackProgram = "secgossip-test-attack"
+	stampProgram  = "secgossip-test-stamp"
+)
 
 func beAttack() {}
+
+func beStamp() {}
