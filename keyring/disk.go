@@ -1,6 +1,7 @@
 package keyring
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -32,6 +33,16 @@ func CheckSecretFile(path string) error {
 
 // rule says what is wrong with a file that is to be ours alone.
 type rule func(path string, mode fs.FileMode, owner, self int) error
+
+// checkKeyring is the rule for a keyring, which an agent writes after it has given up
+// being root. Root, who issues homes from it, takes such a one where it has let that
+// agent's user write; what is inside is worth no more than that user is.
+func checkKeyring(path string, mode fs.FileMode, owner, self int) error {
+	if self == 0 && owner > 0 && handedOver(path, owner) {
+		owner = self
+	}
+	return checkSecret(path, mode, owner, self)
+}
 
 // openSecret opens path for reading and checks what it has opened.
 func openSecret(path string, check rule) (_ *os.File, size int64, err error) {
@@ -86,8 +97,10 @@ func checkCredential(path string, mode fs.FileMode, owner, self int) error {
 }
 
 // readFile returns what a file of sealed bytes holds.
-func readFile(path string) ([]byte, error) {
-	file, _, err := openSecret(path, checkSecret)
+func readFile(path string) ([]byte, error) { return readSealed(path, checkSecret) }
+
+func readSealed(path string, check rule) ([]byte, error) {
+	file, _, err := openSecret(path, check)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +145,7 @@ func readLocked(path string, check rule) (locked, error) {
 type staged struct{ temporary, path string }
 
 // temporarySuffix is what comes after a file's name in the name of one staged for
-// it; a number follows.
+// it; chance follows.
 const temporarySuffix = ".tmp-"
 
 // RemoveTemporary removes the temporary files that a process killed while it
@@ -156,9 +169,10 @@ func RemoveTemporary(path string) error {
 	return errors.Join(problems...)
 }
 
-// stage writes content beside path. CreateTemp makes the file 0600 and new.
+// stage writes content beside path, in a new file, 0600. It is opened for writing
+// only: an agent may not read the files of its node any more when it runs.
 func stage(path string, content []byte) (_ staged, err error) {
-	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+temporarySuffix+"*")
+	file, err := os.OpenFile(path+temporarySuffix+rand.Text(), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return staged{}, named(path, err)
 	}

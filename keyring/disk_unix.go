@@ -45,3 +45,26 @@ func syncDirectory(path string) error {
 	}
 	return nil
 }
+
+// handedOver reports whether root has let this user into the folder of path, and
+// nobody but that user's group: the folder is root's, 1770, and what lies in it belongs
+// to that group. In a folder with the sticky bit a user can only replace its own files.
+func handedOver(path string, owner int) bool {
+	folder, err := os.Lstat(filepath.Dir(path))
+	if err != nil || !folder.IsDir() || ownerOf(folder) != 0 ||
+		folder.Mode()&fs.ModeSticky == 0 || folder.Mode().Perm() != 0o770 {
+		return false
+	}
+	file, err := os.Lstat(path)
+	if err != nil || ownerOf(file) != owner {
+		return false
+	}
+	return groupOf(file) == groupOf(folder) && groupOf(folder) > 0
+}
+
+func groupOf(info fs.FileInfo) int {
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		return int(stat.Gid)
+	}
+	return -1
+}

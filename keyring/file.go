@@ -89,7 +89,7 @@ func OpenFile(path string, l *Locker) (*File, error) {
 
 // load reads the version of path that is at from.
 func load(path, from string, l *Locker) (*File, error) {
-	sealed, err := readFile(from)
+	sealed, err := readSealed(from, checkKeyring)
 	if err != nil {
 		return nil, err
 	}
