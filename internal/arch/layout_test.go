@@ -40,12 +40,17 @@ var layout = []row{
 	},
 	{
 		pkg:    "internal/agent", // wires settings, node, RPC and handlers into one running agent
-		ours:   "secgossip handler internal/home internal/rpc internal/metrics rpcauth pki keyring " + apiParts,
-		theirs: "go.yaml.in/yaml/v4 golang.org/x/sys " + rpcStack,
+		ours:   "secgossip handler internal/home internal/link internal/rpc internal/metrics rpcauth pki keyring " + apiParts,
+		theirs: "go.yaml.in/yaml/v4 golang.org/x/sys github.com/landlock-lsm/go-landlock " + rpcStack,
 	},
 	{
 		pkg:  "internal/home", // the files of one host: identity, keyring, settings
 		ours: "secgossip rpcauth pki keyring",
+	},
+	{
+		pkg:   "internal/link", // what the two processes of an agent say to each other
+		ours:  "internal/cose",
+		never: "net io/fs log crypto/rand math/rand os/exec",
 	},
 	{
 		pkg:    "internal/rpc", // strict codec, server and client of the RPC contract
