@@ -22,6 +22,7 @@ type Event struct {
 	Principal string   // name of the client that signed it
 	ClientKey [32]byte // its Ed25519 key
 	TokenID   [16]byte // the token it was fired with
+	Raw       []byte   // as it was signed, for whoever checks it again; not to be changed
 }
 
 // Verifier decides whether a signed event may be relayed and delivered.

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/signal"
 	"strings"
@@ -38,16 +37,17 @@ once, and the others will call the node failed until it is back.`,
 			flags.RPCAddr = e.rpcAddr
 			var badTags error
 			flags.Tags, badTags = parseTags(tags)
-			settings, badFile := readSettings(at, configFile)
-			settings = settings.Merge(flags)
+			file := agent.NewSettingsFile(at, configFile)
+			inFile, badFile := file.Read()
+			settings := agent.DefaultSettings().Merge(inFile).Merge(flags)
 			// All at once: nobody likes to be told of one mistake after the other.
 			if err := errors.Join(badFile, badTags, settings.Check()); err != nil {
 				return fmt.Errorf("%w: %w", agent.ErrSetup, err)
 			}
 			// The flags of this command line stay over whatever the file says later.
 			again := func() (agent.Settings, error) {
-				settings, err := readSettings(at, configFile)
-				return settings.Merge(flags), err
+				inFile, err := file.Reread()
+				return agent.DefaultSettings().Merge(inFile).Merge(flags), err
 			}
 			return e.runAgent(at, settings, again)
 		},
@@ -62,6 +62,7 @@ once, and the others will call the node failed until it is back.`,
 	f.StringArrayVar(&flags.EventHandlers, "event-handler", nil, "[FILTER[,FILTER...]=]PROGRAM to run on events; repeat for more")
 	f.StringArrayVar(&flags.HandlerWritable, "handler-writable", nil, "`PATH` that handlers may write to; repeat for more")
 	f.StringVar(&flags.HandlerUser, "handler-user", "", "user that runs handlers when the agent is root (default "+agent.DefaultHandlerUser+")")
+	f.StringVar(&flags.AgentUser, "agent-user", "", "user that the network process becomes when the agent is root (default "+agent.DefaultAgentUser+", or one that no account has)")
 	f.StringVar(&flags.RotateEvery, "rotate-every", "", "how long an epoch is used before a keeper makes the next (default "+defaults.RotateEvery+")")
 	f.StringVar(&flags.HandlerTimeout, "handler-timeout", "", "how long a handler may run (default "+defaults.HandlerTimeout+")")
 	f.StringVar(&flags.HandlerSandbox, "handler-sandbox", "", "strict, or reduced: run handlers where the kernel cannot confine them fully (default "+defaults.HandlerSandbox+")")
@@ -93,73 +94,11 @@ func parseTags(list []string) (map[string]string, error) {
 	return tags, errors.Join(problems...)
 }
 
-// readSettings lays the settings file over the defaults. The one of the home
-// need not exist; one that was named must.
-func readSettings(at home.Home, configFile string) (agent.Settings, error) {
-	path := configFile
-	if path == "" {
-		path = at.Config()
-	}
-	file, err := agent.ReadSettings(path)
-	if configFile == "" && errors.Is(err, fs.ErrNotExist) {
-		return agent.DefaultSettings(), nil
-	}
-	if err != nil {
-		return agent.DefaultSettings(), err
-	}
-	return agent.DefaultSettings().Merge(file), nil
-}
-
 // runAgent runs an agent until a signal or a client stops it.
 func (e *env) runAgent(at home.Home, settings agent.Settings, again func() (agent.Settings, error)) error {
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(signals)
-	reload := make(chan os.Signal, 1)
-	signal.Notify(reload, syscall.SIGHUP)
-	defer signal.Stop(reload)
-
 	fmt.Fprintln(e.stderr, "==> Starting secgossip agent...")
-	a, err := agent.Start(at, settings, e.stderr)
-	if err != nil {
-		return err
-	}
-	a.ReadAgainBy(again)
-	joined := a.Join()
-	for {
-		select {
-		case err := <-joined:
-			if err != nil {
-				return errors.Join(err, a.Close())
-			}
-			continue
-		case <-reload:
-			fmt.Fprintln(e.stderr, "==> Caught SIGHUP, reading settings and identity again...")
-			_, _ = a.Reload() // it says what is wrong, and the agent runs on
-			continue
-		case s := <-signals:
-			if s == syscall.SIGTERM {
-				fmt.Fprintln(e.stderr, "==> Caught SIGTERM, stopping...")
-				return a.Close()
-			}
-			fmt.Fprintln(e.stderr, "==> Caught SIGINT, leaving the cluster...")
-		case <-a.Left():
-			fmt.Fprintln(e.stderr, "==> Asked to leave the cluster...")
-		}
-		return e.leave(a, signals)
-	}
-}
-
-// leave tells the cluster that the agent goes, then stops it. A second signal
-// cuts that short.
-func (e *env) leave(a *agent.Agent, signals <-chan os.Signal) error {
-	left := make(chan error, 1)
-	go func() { left <- a.Leave() }()
-	select {
-	case err := <-left:
-		return errors.Join(err, a.Close())
-	case <-signals:
-		fmt.Fprintln(e.stderr, "==> Caught a second signal, stopping at once...")
-		return errors.Join(errors.New("stopped before the cluster knew that this node leaves"), a.Close())
-	}
+	return agent.Run(at, settings, again, e.stderr, signals)
 }

@@ -9,6 +9,6 @@ import (
 )
 
 func main() {
-	agent.BecomeShim()
+	agent.Become()
 	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }

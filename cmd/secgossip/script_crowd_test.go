@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -100,11 +101,38 @@ func crowdDial(ctx context.Context, i int, address string) net.Conn {
 
 func cmdFiles(ts *testscript.TestScript, args []string) {
 	usage(ts, len(args) == 2, "files NAME LIMIT")
-	pid := strconv.Itoa(worldOf(ts).daemon(ts, args[0]).cmd.Process.Pid)
-	out, err := exec.Command("prlimit", "--pid", pid, "--nofile="+args[1]+":"+args[1]).CombinedOutput()
-	if err != nil {
-		ts.Fatalf("prlimit: %v: %s", err, out)
+	for _, pid := range processesOf(ts, worldOf(ts).daemon(ts, args[0])) {
+		cmd := exec.Command("prlimit", "--pid", strconv.Itoa(pid), "--nofile="+args[1]+":"+args[1])
+		if os.Geteuid() == 0 { // whom it belongs to may do it without any capability
+			user := uint32(numberOf(ts, pid, "Uid"))
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user, Gid: user}}
+		}
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			ts.Fatalf("prlimit: %v: %s", err, out)
+		}
 	}
+}
+
+// processesOf are a daemon's own process and its network process.
+func processesOf(ts *testscript.TestScript, d *daemon) []int {
+	own := d.cmd.Process.Pid
+	all := []int{own}
+	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", own))
+	ts.Check(err)
+	for _, task := range tasks {
+		children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/children", own, task.Name()))
+		for _, child := range strings.Fields(string(children)) {
+			args, _ := os.ReadFile("/proc/" + child + "/cmdline")
+			if pid, err := strconv.Atoi(child); err == nil && string(args) == "secgossip-network\x00" {
+				all = append(all, pid)
+			}
+		}
+	}
+	if len(all) != 2 {
+		ts.Fatalf("the processes of the daemon are %d, want two", all)
+	}
+	return all
 }
 
 func cmdMemory(ts *testscript.TestScript, args []string) {
@@ -118,32 +146,44 @@ func cmdMemory(ts *testscript.TestScript, args []string) {
 	}
 	limit, err := strconv.Atoi(args[1])
 	ts.Check(err)
-	ts.Logf("%s had %d KiB, has %d KiB and had %d KiB at most; %s of processor time", args[0], d.memory, now, most, cpuOf(d))
+	ts.Logf("%s had %d KiB, has %d KiB and had %d KiB at most; %s of processor time", args[0], d.memory, now, most, cpuOf(ts, d))
 	if grown := most - d.memory; grown >= limit<<10 && !raceDetector {
 		ts.Fatalf("%s grew by %d KiB, want less than %d MiB", args[0], grown, limit)
 	}
 }
 
-func memoryOf(ts *testscript.TestScript, d *daemon, what string) int {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.cmd.Process.Pid))
+// memoryOf is that of both processes.
+func memoryOf(ts *testscript.TestScript, d *daemon, what string) (sum int) {
+	for _, pid := range processesOf(ts, d) {
+		sum += numberOf(ts, pid, what)
+	}
+	return sum
+}
+
+// numberOf is the first number in a line of a process's status.
+func numberOf(ts *testscript.TestScript, pid int, what string) int {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	ts.Check(err)
-	found := regexp.MustCompile(what + `:\s+(\d+) kB`).FindSubmatch(status)
+	found := regexp.MustCompile(what + `:\s+(\d+)`).FindSubmatch(status)
 	if found == nil {
 		ts.Fatalf("no %s in %s", what, status)
 	}
-	kib, err := strconv.Atoi(string(found[1]))
+	number, err := strconv.Atoi(string(found[1]))
 	ts.Check(err)
-	return kib
+	return number
 }
 
 // cpuOf is the processor time that a daemon had until now, for the log.
-func cpuOf(d *daemon) time.Duration {
-	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", d.cmd.Process.Pid))
-	found := regexp.MustCompile(`\) \S(?: \S+){10} (\d+) (\d+)`).FindSubmatch(stat)
-	if found == nil {
-		return 0
+func cpuOf(ts *testscript.TestScript, d *daemon) (sum time.Duration) {
+	for _, pid := range processesOf(ts, d) {
+		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		found := regexp.MustCompile(`\) \S(?: \S+){10} (\d+) (\d+)`).FindSubmatch(stat)
+		if found == nil {
+			continue
+		}
+		user, _ := strconv.Atoi(string(found[1]))
+		system, _ := strconv.Atoi(string(found[2]))
+		sum += time.Duration(user+system) * 10 * time.Millisecond
 	}
-	user, _ := strconv.Atoi(string(found[1]))
-	system, _ := strconv.Atoi(string(found[2]))
-	return time.Duration(user+system) * 10 * time.Millisecond
+	return sum
 }

@@ -42,12 +42,12 @@ import (
 // and RPC1 to RPC4 for itself.
 
 func TestMain(m *testing.M) {
-	agent.BecomeShim()
+	agent.Become()
 	// The scripts speak of modes, and a handler's user must be able to run us.
 	syscall.Umask(0o022)
 	testscript.Main(m, map[string]func(){
 		"secgossip": func() {
-			agent.BecomeShim()
+			agent.Become()
 			e := &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, workFactor: cheapWorkFactor}
 			os.Exit(runIn(e, os.Args[1:]))
 		},

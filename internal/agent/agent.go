@@ -13,8 +13,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -33,26 +31,26 @@ import (
 // home; nothing was changed.
 var ErrSetup = errors.New("not started")
 
-// Agent is a running agent.
+// Agent is what of a running agent lives in the network process: everything but the
+// handlers.
 type Agent struct {
-	settings Settings // those it was started with
+	settings Settings // those it was started with, but for handlers
 	plan     plan
 	identity *home.Node
 	logger   *slog.Logger
+	layers   []handler.Layer // what confines this process
+	handlers string          // what the banner says of them
 
-	node    *secgossip.Node
-	runner  *handler.Runner
-	server  *http.Server
-	metrics *http.Server // nil: off
-	rpc     *rpc.Listener
-	started runJournal
-	lock    *os.File // of the home
+	node     *secgossip.Node
+	runner   *remote
+	server   *http.Server
+	metrics  *http.Server // nil: off
+	watchers net.Listener // of the metrics
+	rpc      *rpc.Listener
 
-	level     slog.LevelVar
-	tags      atomic.Pointer[map[string]string]
-	current   Settings                 // those in force; guarded by reloading
-	reread    func() (Settings, error) // guarded by reloading
-	reloading sync.Mutex               // held while settings change
+	level   slog.LevelVar
+	tags    atomic.Pointer[map[string]string]
+	checked *checked // what may be used next; for the goroutine that reloads
 
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
@@ -67,14 +65,18 @@ type Agent struct {
 // again while files are read.
 const lockedBuffers = 16
 
-// Start starts the agent of a home and writes a banner and then its log to log. Every error wraps ErrSetup, for with the same
-// settings and home it would come again, unless a socket or the home is taken.
-func Start(at home.Home, settings Settings, log io.Writer) (*Agent, error) {
+// settle makes this process what it is to be before it hears anybody, and says what
+// confines it then. It is told which folder of the metrics, if any, it goes on writing
+// to.
+type settle func(socketFolder string) ([]handler.Layer, error)
+
+// startAgent starts the network process's part of the agent of a home and writes a
+// banner and then its log to log. The caller holds the lock of the home. Every error
+// wraps ErrSetup, for with the same settings and home it would come again, unless a
+// socket is taken.
+func startAgent(at home.Home, settings Settings, runner *remote, settle settle, handlers string, log io.Writer) (*Agent, error) {
 	plan, err := settings.check()
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrSetup, err)
-	}
-	if err := checkDescriptors(plan.runsAtOnce()); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSetup, err)
 	}
 	if err := keyring.Harden(lockedBuffers); err != nil {
@@ -83,15 +85,16 @@ func Start(at home.Home, settings Settings, log io.Writer) (*Agent, error) {
 	gate := &gate{to: log}
 	a := &Agent{
 		settings: settings,
-		current:  settings,
 		plan:     plan,
+		runner:   runner,
+		handlers: handlers,
 		left:     make(chan struct{}),
 	}
 	a.level.Set(plan.level)
 	a.tags.Store(&settings.Tags)
 	a.logger = slog.New(slog.NewTextHandler(gate, &slog.HandlerOptions{Level: &a.level}))
 	a.ctx, a.cancel = context.WithCancel(context.Background())
-	if err := a.start(at); err != nil {
+	if err := a.start(at, settle); err != nil {
 		gate.release("")
 		a.Close()
 		return nil, err
@@ -100,26 +103,15 @@ func Start(at home.Home, settings Settings, log io.Writer) (*Agent, error) {
 	return a, nil
 }
 
-func (a *Agent) start(at home.Home) error {
+func (a *Agent) start(at home.Home, settle settle) error {
 	var err error
-	if err = a.load(at); err != nil {
+	if err = a.load(at, settle); err != nil {
 		return err
 	}
 	if a.identity.Keyring.Recovered() {
 		a.logger.Warn("keyring was damaged, its previous version is in use; newer epochs are fetched from other members")
 	}
-	a.started.path = filepath.Join(at.State(), "runs.journal")
-	a.runner, err = handler.New(handler.Config{
-		Specs:         a.plan.handlers,
-		Settings:      a.settings.handlerSettings(a.plan.timeout),
-		Private:       append(at.Private(), a.settings.unlock().Private()...),
-		Journal:       &a.started,
-		UnfinishedDir: filepath.Join(at.State(), "unfinished"),
-		Logger:        a.logger,
-	})
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrSetup, handlerError(err))
-	}
+	a.runner.know(a.identity.Trust)
 	listener, err := net.Listen(tcpNetwork(a.plan.rpc), a.plan.rpc.String())
 	if err != nil {
 		return listenError("rpc-addr", a.plan.rpc, err)
@@ -156,39 +148,39 @@ func (a *Agent) start(at home.Home) error {
 	if err != nil {
 		return listenError("bind", a.plan.bind, err)
 	}
-	if err := a.serveMetrics(); err != nil {
-		return err
-	}
-	if err := a.serve(verifier, events); err != nil {
-		return err
-	}
-	return a.runner.Repeat()
+	a.runner.follow(a.node.SignedRevocations)
+	a.serveMetrics()
+	return a.serve(verifier, events)
 }
 
-// load locks the home and reads it. Only in this order is what it read what is
-// there: an agent that is about to stop may still write its keyring.
-func (a *Agent) load(at home.Home) error {
-	lock, lockErr := at.Lock()
-	if lockErr != nil && !errors.Is(lockErr, fs.ErrNotExist) {
-		return lockErr
+// load reads the home. With the keys at hand this process settles: from then on it is
+// without the rights it was started with.
+func (a *Agent) load(at home.Home, settle settle) error {
+	if err := at.Sweep(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		// They are sealed, and not read by anybody. The next start tries again.
+		a.logger.Warn("removing left-over temporary files", "error", err)
 	}
-	a.lock = lock
-	if lockErr == nil {
-		if err := at.Sweep(); err != nil {
-			// They are sealed, and not read by anybody. The next start tries again.
-			a.logger.Warn("removing left-over temporary files", "error", err)
-		}
-	}
-	load := at.LoadNode
-	if a.settings.Keyring == keyringMemory {
-		load = at.LoadNodeInMemory
-	}
+	var listening error // which says itself whether it would come again
 	var err error
-	// Of a home that is not there, this says what to do.
-	if a.identity, err = load(a.settings.unlock(), time.Now()); err != nil {
+	a.identity, err = at.LoadNodeThen(a.settings.unlock(), a.settings.Keyring == keyringMemory, func() error {
+		// A socket in the file system is made while we may still write there.
+		if listening = a.listenMetrics(); listening != nil {
+			return listening
+		}
+		if settle == nil {
+			return nil
+		}
+		var err error
+		a.layers, err = settle(a.socketFolder())
+		return err
+	}, time.Now())
+	if listening != nil {
+		return listening
+	}
+	if err != nil {
 		return fmt.Errorf("%w: %w", ErrSetup, err)
 	}
-	return lockErr
+	return nil
 }
 
 // background runs f, which must end soon after ctx does; Close waits for it. It
@@ -242,6 +234,11 @@ func listenError(flag string, at netip.AddrPort, err error) error {
 			Err:  fmt.Errorf("address %s is already in use", at),
 			Next: fmt.Sprintf("another agent may be running here; stop it, or name another address by --%s", flag),
 		}
+	case errors.Is(err, fs.ErrPermission):
+		err = &home.Problem{
+			Err:  fmt.Errorf("address %s: %w", at, err),
+			Next: fmt.Sprintf("the agent listens without root's rights: name a port from 1024 on by --%s, or let everybody have that port: sysctl net.ipv4.ip_unprivileged_port_start=%d", flag, at.Port()),
+		}
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		err = &home.Problem{
 			Err:  fmt.Errorf("address %s is not on this host", at),
@@ -266,11 +263,11 @@ func (a *Agent) serve(verifier *rpcauth.Verifier, events *hub) error {
 	service := &service{
 		node:   a.node,
 		runner: a.runner,
+		layers: a.layers,
 		hub:    events,
 		rpc:    a.rpc.Counters,
 		trust:  a.identity.Trust,
 		tags:   a.tagsNow,
-		reload: a.Reload,
 		leave:  func() { a.leaving.Do(func() { close(a.left) }) },
 		ctx:    a.ctx,
 		start:  a.background,
@@ -310,6 +307,8 @@ func (a *Agent) Close() error {
 	var problems []error
 	if a.metrics != nil {
 		problems = append(problems, a.metrics.Close())
+	} else if a.watchers != nil {
+		problems = append(problems, a.watchers.Close())
 	}
 	if a.server != nil {
 		// A call that asked us to leave still gets its answer.
@@ -322,17 +321,10 @@ func (a *Agent) Close() error {
 	if a.node != nil {
 		problems = append(problems, a.node.Close())
 	}
-	if a.runner != nil {
-		problems = append(problems, a.runner.Close(ctx))
-	}
-	problems = append(problems, a.started.close())
 	a.running.Wait()
 	if a.identity != nil {
 		// A call that outlived closeTimeout gets an error from them.
 		a.identity.Destroy()
-	}
-	if a.lock != nil {
-		problems = append(problems, a.lock.Close())
 	}
 	return errors.Join(problems...)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -154,12 +155,16 @@ func TestAnAgentThatIsRefusedLeavesNothingRunning(t *testing.T) {
 }
 
 func TestTheBannerSaysWhoRunsHandlers(t *testing.T) {
-	for want, a := range map[string]*Agent{
-		"none": {},
-		"1, ":  {plan: plan{handlers: make([]handler.Spec, 1)}, settings: DefaultSettings()},
+	own := handler.Spec{Settings: handler.Settings{User: "deploy"}}
+	for want, specs := range map[string][]handler.Spec{
+		"none": nil, "1, as ": make([]handler.Spec, 1), "2, as ": {{}, own},
 	} {
-		if got := a.handlerUser(); !strings.HasPrefix(got, want) || strings.Contains(got, "''") {
+		got := DefaultSettings().handlersText(plan{handlers: specs})
+		if !strings.HasPrefix(got, want) || strings.Contains(got, "''") {
 			t.Errorf("got %q, want %q", got, want)
+		}
+		if more := strings.Contains(got, "of their own"); more != (os.Geteuid() == 0 && len(specs) == 2) {
+			t.Errorf("%q speaks of several users: %t", got, more)
 		}
 	}
 }

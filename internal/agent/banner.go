@@ -20,7 +20,7 @@ func (a *Agent) banner() string {
 		{"Advertise addr", fmt.Sprintf("'%s'", a.node.Endpoint())},
 		{"RPC addr", fmt.Sprintf("'%s'", a.rpc.Addr())},
 		{"Encrypted", a.encrypted()},
-		{"Handlers", a.handlerUser()},
+		{"Handlers", a.handlers},
 		{"Profile", string(a.node.Profile())},
 		{"Certificate", "until " + a.identity.Credential.NotAfter.UTC().Format(time.RFC3339)},
 	}
@@ -44,15 +44,17 @@ func (a *Agent) encrypted() string {
 // no other user.
 const DefaultHandlerUser = "nobody"
 
-// handlerUser says who runs handlers.
-func (a *Agent) handlerUser() string {
-	switch {
-	case len(a.plan.handlers) == 0:
-		return "none"
-	case os.Geteuid() == 0 && slices.ContainsFunc(a.plan.handlers, func(s handler.Spec) bool { return s.Settings.User != "" }):
-		return fmt.Sprintf("%d, as user '%s' or one of their own, sandbox %s", len(a.plan.handlers), cmp.Or(a.settings.HandlerUser, DefaultHandlerUser), a.settings.HandlerSandbox)
-	case os.Geteuid() == 0:
-		return fmt.Sprintf("%d, as user '%s', sandbox %s", len(a.plan.handlers), cmp.Or(a.settings.HandlerUser, DefaultHandlerUser), a.settings.HandlerSandbox)
+// handlersText says how many handlers there are, and who runs them.
+func (s Settings) handlersText(plan plan) string {
+	user := "the agent's own user"
+	if os.Geteuid() == 0 {
+		user = fmt.Sprintf("user '%s'", cmp.Or(s.HandlerUser, DefaultHandlerUser))
+		if slices.ContainsFunc(plan.handlers, func(s handler.Spec) bool { return s.Settings.User != "" }) {
+			user += " or one of their own"
+		}
 	}
-	return fmt.Sprintf("%d, as the agent's own user, sandbox %s", len(a.plan.handlers), a.settings.HandlerSandbox)
+	if len(plan.handlers) == 0 {
+		return "none"
+	}
+	return fmt.Sprintf("%d, as %s, sandbox %s", len(plan.handlers), user, s.HandlerSandbox)
 }

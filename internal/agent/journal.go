@@ -7,8 +7,8 @@ import (
 	"github.com/secgossip/secgossip/secgossip"
 )
 
-// runJournal is the journal of the runs that were started. It is opened by the first
-// of them: an agent that does not get to start leaves nothing behind.
+// runJournal is the journal of the runs that were started. It is opened when the agent
+// runs: one that does not get to start leaves nothing behind.
 type runJournal struct {
 	path string
 
@@ -16,17 +16,39 @@ type runJournal struct {
 	journal *secgossip.Journal
 }
 
+// open opens it, unless it is open.
+func (j *runJournal) open(now time.Time) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.openLocked(now)
+}
+
+func (j *runJournal) openLocked(now time.Time) error {
+	if j.journal != nil {
+		return nil
+	}
+	journal, err := secgossip.OpenJournal(j.path, now)
+	if err == nil {
+		j.journal = journal
+	}
+	return err
+}
+
+// gaps reports whether runs may be forgotten. While the journal cannot be opened,
+// nothing is known.
+func (j *runJournal) gaps() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.openLocked(time.Now()) != nil || j.journal.HasGaps()
+}
+
 // Accept implements handler.Journal. While the journal cannot be opened no run is
 // accepted, and each tries again.
 func (j *runJournal) Accept(key [16]byte, expires, now time.Time) (bool, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.journal == nil {
-		journal, err := secgossip.OpenJournal(j.path, now)
-		if err != nil {
-			return false, err
-		}
-		j.journal = journal
+	if err := j.openLocked(now); err != nil {
+		return false, err
 	}
 	return j.journal.Accept(key, expires, now)
 }

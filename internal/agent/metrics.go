@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"syscall"
 
 	"github.com/secgossip/secgossip/internal/home"
@@ -11,8 +12,8 @@ import (
 	"github.com/secgossip/secgossip/secgossip"
 )
 
-// serveMetrics opens the listener for figures, if a setting names one.
-func (a *Agent) serveMetrics() error {
+// listenMetrics opens the listener for figures, if a setting names one.
+func (a *Agent) listenMetrics() error {
 	if a.plan.metricsNetwork == "" {
 		return nil
 	}
@@ -27,21 +28,38 @@ func (a *Agent) serveMetrics() error {
 		}
 		return fmt.Errorf("%w: %w", ErrSetup, err)
 	}
+	a.watchers = listener
+	return nil
+}
+
+// socketFolder is where the socket of the metrics is, which goes with the agent.
+func (a *Agent) socketFolder() string {
+	if a.plan.metricsNetwork != "unix" {
+		return ""
+	}
+	return filepath.Dir(a.plan.metricsAddr)
+}
+
+// serveMetrics answers whoever reaches that listener.
+func (a *Agent) serveMetrics() {
+	if a.watchers == nil {
+		return
+	}
 	a.metrics = metrics.NewServer(a.figures)
 	a.running.Go(func() {
-		if err := a.metrics.Serve(listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		if err := a.metrics.Serve(a.watchers); err != nil && !errors.Is(err, http.ErrServerClosed) {
 			a.logger.Error("metrics stopped", "error", err)
 		}
 	})
-	return nil
 }
 
 // figures is all that is shown. Threat L10: numbers, by labels that we made up: no name
 // of a node, client, event or handler, and as many of them however large the cluster is.
 func (a *Agent) figures() []metrics.Metric {
 	f := a.node.Figures()
-	var runs, failures, dropped, waiting uint64
-	for _, s := range a.runner.Stats() {
+	var runs, failures, waiting uint64
+	dropped := a.runner.link.Dropped() // which no handler has seen
+	for _, s := range a.runner.fares().handlers {
 		runs, failures, dropped, waiting = runs+s.Runs, failures+s.Failures, dropped+s.Dropped, waiting+uint64(s.Waiting)
 	}
 	members := map[string]float64{}

@@ -3,6 +3,7 @@ package agent
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"log/slog"
 	"maps"
 	"time"
@@ -11,14 +12,15 @@ import (
 
 	secgossipv1 "github.com/secgossip/secgossip/api/secgossip/v1"
 	"github.com/secgossip/secgossip/handler"
+	"github.com/secgossip/secgossip/internal/link"
 	"github.com/secgossip/secgossip/secgossip"
 )
 
-// observer hands what the gossip core reports to handlers and streams.
+// observer hands what the gossip core reports to the runner and to streams.
 type observer struct {
 	name    string
 	tags    func() map[string]string // as they are now
-	runner  *handler.Runner
+	runner  *remote
 	hub     *hub
 	logger  *slog.Logger
 	nowFunc func() time.Time
@@ -35,7 +37,7 @@ func (o *observer) MemberEvent(kind string, m secgossip.Member) {
 		SelfName: o.name,
 		SelfTags: o.tags(),
 	}
-	o.runner.Dispatch(event)
+	o.passedOn(o.runner.members(kind, []secgossip.Member{m}))
 	o.hub.publish(event, &secgossipv1.EventRecord{
 		Seen: timestamppb.New(o.nowFunc()),
 		Kind: &secgossipv1.EventRecord_Member{Member: &secgossipv1.MemberEvent{
@@ -60,7 +62,7 @@ func (o *observer) UserEvent(e secgossip.Event) {
 		SelfName:  o.name,
 		SelfTags:  o.tags(),
 	}
-	o.runner.Dispatch(event)
+	o.passedOn(o.runner.user(e))
 	o.hub.publish(event, &secgossipv1.EventRecord{
 		Seen: timestamppb.New(o.nowFunc()),
 		Kind: &secgossipv1.EventRecord_User{User: &secgossipv1.UserEvent{
@@ -76,6 +78,14 @@ func (o *observer) UserEvent(e secgossip.Event) {
 			Expires:      timestamppb.New(e.Expires),
 		}},
 	})
+}
+
+// passedOn says that handlers are not told of something. When the runner is gone this
+// process is about to end, and nobody need be told.
+func (o *observer) passedOn(err error) {
+	if err != nil && !errors.Is(err, link.ErrClosed) {
+		o.logger.Error("event not passed on to handlers", "error", err)
+	}
 }
 
 // memberMessage is a member as the RPC contract has it.

@@ -3,142 +3,86 @@ package agent
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
-	"reflect"
-	"slices"
-	"strings"
 	"time"
 
-	"github.com/secgossip/secgossip/handler"
+	"github.com/secgossip/secgossip/internal/home"
+	"github.com/secgossip/secgossip/internal/link"
 )
 
-// Reloaded says what is other than before.
-type Reloaded struct {
-	Handlers handler.Changes
-	Settings []string // of the agent, by their keys: tag, log-level
-	Restart  []string // others that only a restart brings into force
+// checked is what the runner has sent to be used and the network process has found in
+// order. Nobody uses it yet.
+type checked struct {
+	number   uint64
+	settings Settings
+	identity *home.Fresh
 }
 
-// ReadAgainBy tells the agent how its settings are read again. Call it before
-// anything can ask for that.
-func (a *Agent) ReadAgainBy(read func() (Settings, error)) {
-	a.reloading.Lock()
-	defer a.reloading.Unlock()
-	a.reread = read
-}
-
-// ErrUnchanged says that a reload was refused and everything is as it was.
-var ErrUnchanged = errors.New("nothing was changed")
-
-// Reload reads settings, the node's certificate and credential and the trusted
-// roots again, and uses them from now on: all of it, or, when anything does not
-// read, belong or pass its checks, nothing.
-func (a *Agent) Reload() (Reloaded, error) {
-	a.reloading.Lock()
-	defer a.reloading.Unlock()
-	identity, err := a.identity.Reread(time.Now())
+// check is the network process's part of the first half of a reload: it says what is
+// wrong with what the runner has read, and changes nothing.
+func (a *Agent) check(c *link.Check) error {
+	a.checked = nil
+	settings, err := settingsFrom(c.Settings)
 	if err != nil {
-		a.logger.Error("identity not read again: what was in use stays", "error", err)
-		return Reloaded{}, fmt.Errorf("%w: %w", ErrUnchanged, err)
+		return err
 	}
-	// Handlers are the last that can be refused, and then nothing has changed.
-	settings, changes, err := a.reloadHandlers()
+	if err := settings.Check(); err != nil {
+		return err
+	}
+	files := home.Files{Bundle: c.Bundle, Certificate: c.Certificate, Credential: c.Credential}
+	identity, err := a.identity.Reread(files, time.Now())
 	if err != nil {
-		a.logger.Error("settings not read again: what was in use stays", "error", err)
-		return Reloaded{}, fmt.Errorf("%w: %w", ErrUnchanged, err)
+		return err
 	}
-	out := Reloaded{Handlers: changes, Restart: otherSettings(a.settings, settings)}
-	if err := identity.Use(); err != nil {
-		a.logger.Error("identity not read again: what was in use stays", "error", err)
-		return out, err
-	}
-	a.logger.Info("identity read again", "until", identity.Credential.NotAfter)
-	problems := []error{a.use(settings, &out)}
-	if err := a.node.Renew(identity.Raw); err != nil {
-		a.logger.Error("identity is in use, and the cluster was not told: try again", "error", err)
-		problems = append(problems, err)
-	}
-	out.log(a.logger)
-	return out, errors.Join(problems...)
-}
-
-// reloadHandlers reads the settings and goes over to the handlers in them.
-func (a *Agent) reloadHandlers() (Settings, handler.Changes, error) {
-	settings := a.current
-	if a.reread != nil {
-		var err error
-		if settings, err = a.reread(); err != nil {
-			return settings, handler.Changes{}, err
-		}
-	}
-	plan, err := settings.check()
-	if err != nil {
-		return settings, handler.Changes{}, err
-	}
-	if err := checkDescriptors(plan.runsAtOnce()); err != nil {
-		return settings, handler.Changes{}, err
-	}
-	changes, err := a.runner.Reload(plan.handlers, settings.handlerSettings(plan.timeout))
-	if err != nil {
-		return settings, changes, handlerError(err)
-	}
-	return settings, changes, nil
-}
-
-// use brings the other settings into force. They were checked.
-func (a *Agent) use(settings Settings, out *Reloaded) error {
-	if level, err := parseLevel(settings.LogLevel); err == nil && level != a.level.Level() {
-		a.level.Set(level)
-		out.Settings = append(out.Settings, "log-level")
-	}
-	if !maps.Equal(a.tagsNow(), settings.Tags) {
-		if err := a.node.SetTags(settings.Tags); err != nil {
-			return err
-		}
-		a.tags.Store(&settings.Tags)
-		out.Settings = append(out.Settings, "tag")
-	}
-	a.current = settings
+	a.checked = &checked{c.Number, settings, identity}
 	return nil
 }
 
-// log says what is other than before.
-func (r Reloaded) log(logger *slog.Logger) {
-	for _, change := range []struct {
-		what  string
-		names []string
-	}{{"handler added", r.Handlers.Added}, {"handler removed", r.Handlers.Removed}, {"handler changed", r.Handlers.Changed}} {
-		for _, name := range change.names {
-			logger.Info(change.what, "handler", name)
-		}
+// apply is its part of the second half. It says which settings are others than before.
+func (a *Agent) apply(number uint64) (changed []string, err error) {
+	next := a.checked
+	a.checked = nil
+	if next == nil || next.number != number {
+		return nil, errors.New("internal error: nothing of that number was checked")
 	}
-	if len(r.Settings) > 0 {
-		logger.Info("settings changed", "settings", strings.Join(r.Settings, " "))
+	if err := next.identity.Use(); err != nil {
+		return nil, err
 	}
-	if len(r.Restart) > 0 {
-		logger.Warn("settings are others than at the start, and only a restart brings them into force", "settings", strings.Join(r.Restart, " "))
+	a.logger.Info("identity read again", "until", next.identity.Credential.NotAfter)
+	changed, err = a.use(next.settings)
+	if renewErr := a.node.Renew(next.identity.Raw); renewErr != nil {
+		a.logger.Error("identity is in use, and the cluster was not told: try again", "error", renewErr)
+		err = errors.Join(err, renewErr)
 	}
+	return changed, err
 }
 
-// live are the settings that Reload brings into force, by their fields.
-var live = []string{
-	"Tags", "LogLevel", "EventHandlers", "HandlerWritable", "HandlerUser", "HandlerTimeout", "HandlerSandbox", "Handlers",
+// use brings settings into force that can change while the agent runs. They were
+// checked.
+func (a *Agent) use(settings Settings) (changed []string, err error) {
+	if level, err := parseLevel(settings.LogLevel); err == nil && level != a.level.Level() {
+		a.level.Set(level)
+		changed = append(changed, "log-level")
+	}
+	if !maps.Equal(a.tagsNow(), settings.Tags) {
+		if err := a.node.SetTags(settings.Tags); err != nil {
+			return changed, err
+		}
+		if err := a.setTags(settings.Tags); err != nil {
+			return changed, err
+		}
+		changed = append(changed, "tag")
+	}
+	return changed, nil
 }
 
-// otherSettings are the keys of all others in which two settings differ.
-func otherSettings(before, now Settings) (keys []string) {
-	x, y := reflect.ValueOf(before), reflect.ValueOf(now)
-	for i := range x.NumField() {
-		field := x.Type().Field(i)
-		if slices.Contains(live, field.Name) || x.Field(i).Kind() == reflect.Slice && x.Field(i).Len()+y.Field(i).Len() == 0 {
-			continue
-		}
-		if !reflect.DeepEqual(x.Field(i).Interface(), y.Field(i).Interface()) {
-			keys = append(keys, field.Tag.Get("yaml"))
-		}
+// setTags notes this node's tags, for streams and for the runner.
+func (a *Agent) setTags(tags map[string]string) error {
+	a.tags.Store(&tags)
+	if err := a.runner.tags(tags); err != nil {
+		return fmt.Errorf("telling the runner of other tags: %w", err)
 	}
-	return keys
+	return nil
 }
 
 // tagsNow are this node's tags.

@@ -25,12 +25,12 @@ import (
 type service struct {
 	secgossipv1connect.UnimplementedAgentServiceHandler
 	node   *secgossip.Node
-	runner *handler.Runner
+	runner *remote
+	layers []handler.Layer // what confines this process
 	hub    *hub
 	rpc    func() map[string]uint64 // counters of the listener
 	trust  *pki.Trust
 	tags   func() map[string]string
-	reload func() (Reloaded, error)
 	leave  func() // starts leaving; the agent stops after
 	ctx    context.Context
 	start  func(func()) bool // runs something that the agent waits for at its end
@@ -110,20 +110,24 @@ func (s *service) GetInfo(context.Context, *secgossipv1.GetInfoRequest) (*secgos
 		"tags":           s.tags(),
 		"event_handlers": {},
 		"sandbox":        {},
+		"confinement":    {},
 		"rpc":            {},
 	}
 	for name, count := range s.rpc() {
 		sections["rpc"][name] = fmt.Sprint(count)
 	}
+	for _, layer := range s.layers {
+		sections["confinement"][layer.Name] = fmt.Sprintf("enforced: %t (%s)", layer.Enforced, layer.Detail)
+	}
 	for name, values := range s.node.Info() {
 		sections[name] = values
 	}
-	for _, stats := range s.runner.Stats() {
-		for _, layer := range stats.Layers {
-			sections["sandbox"][fmt.Sprintf("%d %s", stats.Handler, layer.Name)] = fmt.Sprintf("enforced: %t (%s)", layer.Enforced, layer.Detail)
+	for _, h := range s.runner.fares().handlers {
+		for _, layer := range h.Layers {
+			sections["sandbox"][fmt.Sprintf("%d %s", h.Number, layer.Name)] = fmt.Sprintf("enforced: %t (%s)", layer.Enforced, layer.Detail)
 		}
-		sections["event_handlers"][fmt.Sprintf("%d %s", stats.Handler, stats.Spec)] =
-			fmt.Sprintf("%d runs, %d failures, %d waiting, %d dropped%s", stats.Runs, stats.Failures, stats.Waiting, stats.Dropped, degradedText(stats))
+		sections["event_handlers"][fmt.Sprintf("%d %s", h.Number, h.Spec)] =
+			fmt.Sprintf("%d runs, %d failures, %d waiting, %d dropped%s", h.Runs, h.Failures, h.Waiting, h.Dropped, degradedText(h))
 	}
 	out := &secgossipv1.GetInfoResponse{Sections: make(map[string]*secgossipv1.InfoSection)}
 	for name, values := range sections {

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -33,6 +34,7 @@ type Settings struct {
 	EventHandlers   []string          `yaml:"event-handler"`
 	HandlerWritable []string          `yaml:"handler-writable"`
 	HandlerUser     string            `yaml:"handler-user"`
+	AgentUser       string            `yaml:"agent-user"`
 	RotateEvery     string            `yaml:"rotate-every"`
 	HandlerTimeout  string            `yaml:"handler-timeout"`
 	HandlerSandbox  string            `yaml:"handler-sandbox"`
@@ -49,8 +51,8 @@ func (s Settings) unlock() home.Unlock {
 }
 
 // DefaultSettings are in force where neither file nor flag says otherwise. There
-// is no handler-user among them: which one it is by default depends on whether
-// the agent is root.
+// is no handler-user and no agent-user among them: which ones those are by default
+// depends on whether the agent is root, and on the accounts there are.
 func DefaultSettings() Settings {
 	return Settings{
 		Bind:           "0.0.0.0:7946",
@@ -62,6 +64,10 @@ func DefaultSettings() Settings {
 		Keyring:        keyringDisk,
 	}
 }
+
+// DefaultAgentUser is the account of the network process of an agent that is root, if
+// there is such a one.
+const DefaultAgentUser = "secgossip"
 
 // Where an agent keeps its epochs.
 const (
@@ -83,6 +89,7 @@ func (s Settings) Merge(over Settings) Settings {
 	replace(&s.Profile, over.Profile)
 	replace(&s.LogLevel, over.LogLevel)
 	replace(&s.HandlerUser, over.HandlerUser)
+	replace(&s.AgentUser, over.AgentUser)
 	replace(&s.RotateEvery, over.RotateEvery)
 	replace(&s.HandlerTimeout, over.HandlerTimeout)
 	replace(&s.HandlerSandbox, over.HandlerSandbox)
@@ -282,4 +289,18 @@ func parseAddr(s string, port uint16) (netip.AddrPort, error) {
 		return netip.AddrPort{}, fmt.Errorf("%q: not an IP address, with or without a port", s)
 	}
 	return netip.AddrPortFrom(addr.Unmap(), port), nil
+}
+
+// forNetwork is what of the settings the network process is told: nothing of handlers.
+func (s Settings) forNetwork() ([]byte, error) {
+	s.EventHandlers, s.HandlerWritable, s.Handlers, s.HandlerUser = nil, nil, nil, ""
+	return json.Marshal(s)
+}
+
+// settingsFrom reads what forNetwork has written.
+func settingsFrom(text []byte) (s Settings, err error) {
+	if err := json.Unmarshal(text, &s); err != nil {
+		return Settings{}, fmt.Errorf("internal error: settings of the runner: %w", err)
+	}
+	return s, nil
 }

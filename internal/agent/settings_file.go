@@ -18,27 +18,36 @@ import (
 // maxSettings bounds the settings file, in bytes.
 const maxSettings = 1 << 20
 
-// ReadSettings reads the settings file at path, which decides which programs run
-// and so must be safe from others: see home.OpenTrusted. Unknown keys, repeated
-// keys and values of the wrong type are all reported, each with its line.
+// ReadSettings reads the settings file at path: see readSettingsFile. Unknown keys,
+// repeated keys and values of the wrong type are all reported, each with its line.
 func ReadSettings(path string) (Settings, error) {
-	file, err := home.OpenTrusted(path)
+	content, err := readSettingsFile(path)
 	if err != nil {
 		return Settings{}, err
-	}
-	defer file.Close()
-	content, err := io.ReadAll(io.LimitReader(file, maxSettings+1))
-	if err != nil {
-		return Settings{}, err
-	}
-	if len(content) > maxSettings {
-		return Settings{}, fmt.Errorf("%s: larger than %d bytes", path, maxSettings)
 	}
 	settings, err := parseSettings(content)
 	if err != nil {
 		return Settings{}, fmt.Errorf("%s: %w", path, err)
 	}
 	return settings, nil
+}
+
+// readSettingsFile reads a file that decides which programs run, and so must be safe
+// from others: see home.OpenTrusted.
+func readSettingsFile(path string) ([]byte, error) {
+	file, err := home.OpenTrusted(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	content, err := io.ReadAll(io.LimitReader(file, maxSettings+1))
+	if err == nil && len(content) > maxSettings {
+		err = fmt.Errorf("%s: larger than %d bytes", path, maxSettings)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return content, nil
 }
 
 // onlyRemarks matches a file that says nothing, which to yaml is no document.

@@ -28,5 +28,6 @@ func (v eventVerifier) VerifyEvent(raw []byte, now time.Time) (secgossip.Event, 
 		Principal: string(e.Token.Subject),
 		ClientKey: [32]byte(e.Token.Key),
 		TokenID:   e.Token.ID,
+		Raw:       raw,
 	}, nil
 }

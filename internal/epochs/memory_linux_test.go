@@ -120,7 +120,7 @@ func TestRetiredSecretIsNowhereInAnAgentsMemory(t *testing.T) {
 	}
 	const rotations = 20
 	c := newCluster(t, 1, 2)
-	if _, err := find(c.nodes[0].PID(), nil); errors.Is(err, os.ErrPermission) {
+	if _, err := find(c.nodes[0].NetworkPID(), nil); errors.Is(err, os.ErrPermission) {
 		t.Skip("this root may not read the memory of an agent: ", err)
 	}
 	m := c.marksman(c.nodes[1])
@@ -140,7 +140,7 @@ func TestRetiredSecretIsNowhereInAnAgentsMemory(t *testing.T) {
 	t.Logf("the keys that AES expands are erased in this build: %t", erased)
 	for _, n := range c.nodes {
 		c.await(5*time.Second, func(context.Context) error {
-			found, err := find(n.PID(), retired)
+			found, err := find(n.NetworkPID(), retired)
 			if err != nil {
 				return lab.Finally(err)
 			}
@@ -151,7 +151,7 @@ func TestRetiredSecretIsNowhereInAnAgentsMemory(t *testing.T) {
 			}
 			return nil
 		})
-		found, err := find(n.PID(), live)
+		found, err := find(n.NetworkPID(), live)
 		c.must(err)
 		for i, places := range found {
 			if len(places) != len(live[i].pieces) {

@@ -252,7 +252,7 @@ func (h Home) createRest(bundle, config []byte) error {
 			return err
 		}
 	}
-	return os.MkdirAll(h.State(), 0o700)
+	return errors.Join(os.MkdirAll(h.State(), 0o700), os.MkdirAll(h.Runner(), 0o700))
 }
 
 // parseChain parses a certificate and those above it.

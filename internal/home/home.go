@@ -5,7 +5,8 @@
 //	bundle.pem                      trusted roots, on every host
 //	node/                           this node: certificate, credential, keys, keyring; an issuer on keepers
 //	client/                         an operator: certificate, key, token, the agent's RPC address
-//	state/                          what an agent remembers
+//	state/                          what an agent's network process remembers
+//	runner/                         what its runner remembers
 //	config.yaml                     settings, optional
 //
 // A home is made elsewhere and moved into place in one step: there is never half
@@ -16,8 +17,11 @@ package home
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/secgossip/secgossip/keyring"
 )
 
 // Home is the path of a home.
@@ -58,6 +62,7 @@ const (
 	fileClientToken  = "client/token"
 	fileClientRPC    = "client/rpc-addr"
 	dirState         = "state"
+	dirRunner        = "runner"
 )
 
 func (h Home) path(name string) string { return filepath.Join(string(h), filepath.FromSlash(name)) }
@@ -65,14 +70,46 @@ func (h Home) path(name string) string { return filepath.Join(string(h), filepat
 // Config is the path of the settings file. It need not exist.
 func (h Home) Config() string { return h.path(fileConfig) }
 
-// State is the folder for what an agent remembers.
+// State is the folder for what an agent's network process remembers.
 func (h Home) State() string { return h.path(dirState) }
+
+// Runner is the folder for what an agent's runner remembers. The network process cannot
+// reach it: what is there decides which programs run again.
+func (h Home) Runner() string { return h.path(dirRunner) }
+
+// MakeRunner makes that folder, in a home that has none yet. It must be ours alone:
+// what is in it decides which programs run again.
+func (h Home) MakeRunner() error {
+	path := h.Runner()
+	if err := os.Mkdir(path, 0o700); err == nil || !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	info, err := os.Lstat(path)
+	switch {
+	case err != nil:
+		return err
+	case !info.IsDir() || info.Mode().Perm()&0o077 != 0:
+		err = fmt.Errorf("%q: %w: it is not a folder of ours alone; run: chmod 0700 %q", path, keyring.ErrPermissions, path)
+	default:
+		err = checkOurs(path)
+	}
+	if err != nil {
+		return &Problem{
+			Err:  err,
+			Next: "give it to the user that starts the agent; or remove it: then no event from before the next start is run",
+		}
+	}
+	return nil
+}
+
+// Keyring are the files of the keyring: the version in use and the one before it.
+func (h Home) Keyring() []string { return []string{h.path(fileKeyring), h.path(fileKeyring + ".prev")} }
 
 // Private are the folders that are there and that nobody but the agent may look
 // into. Scripts that operators keep beside them are none of these.
 func (h Home) Private() []string {
 	var dirs []string
-	for _, name := range []string{"ca", "node", "client", dirState} {
+	for _, name := range []string{"ca", "node", "client", dirState, dirRunner} {
 		if exists(h.path(name)) {
 			dirs = append(dirs, h.path(name))
 		}

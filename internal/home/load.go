@@ -33,24 +33,31 @@ type Node struct {
 // LoadNode reads and checks this home's node: everything belongs together, is
 // ours alone to read, and is valid now. Whatever is wrong comes with what to do.
 func (h Home) LoadNode(unlock Unlock, now time.Time) (*Node, error) {
-	return h.loadNode(unlock, false, now)
+	return h.loadNode(unlock, false, nil, now)
 }
 
 // LoadNodeInMemory is LoadNode for a node whose epochs are never on its disk: those
 // in the keyring file are used, and are gone from it on return. A keeper cannot be
 // one: after a power cut of all hosts somebody must have them.
 func (h Home) LoadNodeInMemory(unlock Unlock, now time.Time) (*Node, error) {
-	return h.loadNode(unlock, true, now)
+	return h.loadNode(unlock, true, nil, now)
 }
 
-func (h Home) loadNode(unlock Unlock, inMemory bool, now time.Time) (_ *Node, err error) {
-	trust, err := h.loadTrust()
+// LoadNodeThen is one of these two for a process that gives up its rights: settle is
+// called when the keys are read, and the keyring is read after it.
+func (h Home) LoadNodeThen(unlock Unlock, inMemory bool, settle func() error, now time.Time) (*Node, error) {
+	return h.loadNode(unlock, inMemory, settle, now)
+}
+
+func (h Home) loadNode(unlock Unlock, inMemory bool, settle func() error, now time.Time) (_ *Node, err error) {
+	// Said before anything is unlocked: without them there is no node here.
+	files, err := h.ReadFiles()
 	if err != nil {
 		return nil, err
 	}
-	// Said before anything is unlocked: without it there is no node here.
-	if _, err := os.Stat(h.path(fileNodeCert)); err != nil {
-		return nil, h.explain(fileNodeCert, err)
+	trust, err := h.parseBundle(files.Bundle)
+	if err != nil {
+		return nil, err
 	}
 	o, err := h.unlock(unlock)
 	if err != nil {
@@ -69,7 +76,7 @@ func (h Home) loadNode(unlock Unlock, inMemory bool, now time.Time) (_ *Node, er
 	if err != nil {
 		return nil, h.explainSealed(o, fileAgreementKey, err)
 	}
-	issued, err := h.readIssued(trust, signing, agreement.Public(), now)
+	issued, err := h.checkIssued(files, trust, signing, agreement.Public(), now)
 	if err != nil {
 		return nil, err
 	}
@@ -77,6 +84,11 @@ func (h Home) loadNode(unlock Unlock, inMemory bool, now time.Time) (_ *Node, er
 		return nil, &Problem{
 			Err:  fmt.Errorf("%w: a keeper keeps its epochs on disk", ErrKeeper),
 			Next: "take `keyring: memory` out of this host's settings: when all hosts lose power, a keeper is who still has the epochs",
+		}
+	}
+	if settle != nil {
+		if err = settle(); err != nil {
+			return nil, err
 		}
 	}
 	ring, err := h.openKeyring(o)
@@ -117,17 +129,6 @@ func (n *Node) Destroy() {
 	}
 }
 
-// Reload reads bundle, certificate and credential again, which must be of the same
-// node and keys. The roots and the certificate in use are then the new ones; the
-// new credential is the caller's to use. After an error nothing has changed.
-func (n *Node) Reload(now time.Time) (rawCredential []byte, credential *pki.Credential, err error) {
-	fresh, err := n.Reread(now)
-	if err != nil {
-		return nil, nil, err
-	}
-	return fresh.Raw, fresh.Credential, fresh.Use()
-}
-
 // Fresh is what Reread has found in order and nobody uses yet.
 type Fresh struct {
 	Raw        []byte // the credential, as signed
@@ -135,20 +136,19 @@ type Fresh struct {
 	use        func() error
 }
 
-// Use brings it into use. Its error, which changes nothing, is not to be expected.
+// Use brings it into use: the roots and the certificate in use are then the new ones;
+// the new credential is the caller's to use. Its error, which changes nothing, is not to
+// be expected.
 func (f *Fresh) Use() error { return f.use() }
 
-// Reread is the first half of Reload: it reads and checks, and changes nothing.
-func (n *Node) Reread(now time.Time) (*Fresh, error) {
-	bundle, err := n.home.readBundle()
+// Reread checks bundle, certificate and credential as they are now, which must be of the
+// same node and keys. It changes nothing.
+func (n *Node) Reread(files Files, now time.Time) (*Fresh, error) {
+	trust, err := n.home.parseBundle(files.Bundle)
 	if err != nil {
 		return nil, err
 	}
-	trust, err := n.home.parseBundle(bundle)
-	if err != nil {
-		return nil, err
-	}
-	issued, err := n.home.readIssued(trust, n.Identity.Signing, n.Identity.Agreement.Public(), now)
+	issued, err := n.home.checkIssued(files, trust, n.Identity.Signing, n.Identity.Agreement.Public(), now)
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +156,7 @@ func (n *Node) Reread(now time.Time) (*Fresh, error) {
 		return nil, n.home.strange(fileNodeCred)
 	}
 	use := func() error {
-		if err := n.Trust.Replace(bundle); err != nil {
+		if err := n.Trust.Replace(files.Bundle); err != nil {
 			return n.home.refused(fileBundle, err)
 		}
 		for _, issuer := range trust.Issuers() {
@@ -177,21 +177,14 @@ type issued struct {
 	credential *pki.Credential
 }
 
-// readIssued reads certificate and credential of the node with these keys. trust
+// checkIssued checks certificate and credential of the node with these keys. trust
 // learns the issuer beside the certificate.
-func (h Home) readIssued(trust *pki.Trust, signing crypto.Signer, agreement [32]byte, now time.Time) (issued, error) {
-	chain, err := os.ReadFile(h.path(fileNodeCert))
-	if err != nil {
-		return issued{}, h.explain(fileNodeCert, err)
-	}
-	own, err := certificate(chain, signing)
+func (h Home) checkIssued(files Files, trust *pki.Trust, signing crypto.Signer, agreement [32]byte, now time.Time) (issued, error) {
+	own, err := certificate(files.Certificate, signing)
 	if err != nil {
 		return issued{}, h.damaged(fileNodeCert, err)
 	}
-	raw, err := os.ReadFile(h.path(fileNodeCred))
-	if err != nil {
-		return issued{}, h.explain(fileNodeCred, err)
-	}
+	raw := files.Credential
 	credential, err := h.checkNode(trust, own, raw, now)
 	if err != nil {
 		return issued{}, err

@@ -91,7 +91,7 @@ func TestNobodyGetsWhatIsNotTheirs(t *testing.T) {
 	f := homes(t)
 	for h, not := range map[Home][]string{
 		f.node:   {"ca", "client", fileIssuerCert, fileIssuerKey},
-		f.client: {"ca", "node", "state"},
+		f.client: {"ca", "node", "runner", "state"},
 	} {
 		for _, name := range not {
 			if exists(h.path(name)) {

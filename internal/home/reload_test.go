@@ -63,7 +63,7 @@ func TestRenewedIdentityIsInUseAfterReload(t *testing.T) {
 	})
 	overwrite(t, h, fileNodeCert, pki.EncodeCertificates(issued.Chain))
 	overwrite(t, h, fileNodeCred, issued.Credential)
-	raw, credential, err := n.Reload(time.Now())
+	raw, credential, err := reload(n)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +127,7 @@ func TestReloadOfWhatDoesNotBelongChangesNothing(t *testing.T) {
 		}
 		before := serialOf(t, n)
 		test.change(h)
-		if _, _, err := n.Reload(time.Now()); !errors.Is(err, test.want) {
+		if _, _, err := reload(n); !errors.Is(err, test.want) {
 			t.Errorf("%s: got %v, want %v", what, err, test.want)
 		}
 		if serialOf(t, n) != before {
@@ -142,4 +142,17 @@ func TestReloadOfWhatDoesNotBelongChangesNothing(t *testing.T) {
 			t.Errorf("%s: our own certificate does not verify any more: %v", what, err)
 		}
 	}
+}
+
+// reload lets a node take its files as they are now.
+func reload(n *Node) ([]byte, *pki.Credential, error) {
+	files, err := n.home.ReadFiles()
+	if err != nil {
+		return nil, nil, err
+	}
+	fresh, err := n.Reread(files, time.Now())
+	if err != nil {
+		return nil, nil, err
+	}
+	return fresh.Raw, fresh.Credential, fresh.Use()
 }

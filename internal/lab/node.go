@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -97,8 +98,23 @@ func freePorts() (gossip, rpc string, err error) {
 // Running is whether the agent was started and has not ended.
 func (n *Node) Running() bool { return n.agent != nil && !n.agent.exited() }
 
-// PID is the agent's process id; the agent must have been started.
+// PID is the process id of the agent's runner; the agent must have been started.
 func (n *Node) PID() int { return n.agent.cmd.Process.Pid }
+
+// NetworkPID is the process id of the agent's network process, 0 if it has none.
+func (n *Node) NetworkPID() int {
+	tasks, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", n.PID()))
+	for _, task := range tasks {
+		children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/children", n.PID(), task.Name()))
+		for _, child := range strings.Fields(string(children)) {
+			argv, _ := os.ReadFile("/proc/" + child + "/cmdline")
+			if pid, err := strconv.Atoi(child); err == nil && string(argv) == "secgossip-network\x00" {
+				return pid
+			}
+		}
+	}
+	return 0
+}
 
 // Stop makes the agent leave the cluster, waits for its end and kills it if that
 // does not come. An agent that was never started, or was killed here, is stopped;

@@ -25,11 +25,12 @@ func messages(side Side) []Message {
 			&Apply{Number: 1}, &Apply{Number: 1, Use: true},
 			&Reloaded{Ask: 1, Added: []string{"a"}, Removed: []string{"b"}, Changed: []string{"c"}, Settings: []string{"tag"}, Restart: []string{"bind"}},
 			&Reloaded{Ask: 2, Problem: "nothing was changed"},
-			&Handler{Ask: 7, Spec: "user=/bin/x", Title: "deploy", Program: "/bin/x", Filters: []string{"user"}, User: "nobody", Runs: 1, Last: 1},
+			&Handler{Ask: 7, Spec: "user=/bin/x", Title: "deploy", Program: "/bin/x", Filters: []string{"user"}, User: "nobody", Runs: 1, Last: 1,
+				Layers: []Layer{{Name: "files", Detail: "missing"}}},
 			&Handler{Ask: 7, Number: 1, Running: 1, Waiting: 64, Failures: 1, Dropped: 1 << 40, Degraded: "too slow"},
 			&Run{Ask: 8, Handler: 1, Program: "/bin/x", Event: "user", Name: "deploy", EventID: "00", Principal: "operator", Started: true, ExitCode: -1,
 				Problem: "killed", Begin: 1 << 50, Duration: 30_000_000, Stdout: long, StdoutOmitted: 1, Stderr: long, StderrOmitted: 1},
-			&Report{Ask: 7, Layers: []Layer{{Name: "files", Enforced: true, Detail: "Landlock"}}, Refused: 3},
+			&Report{Ask: 7, Refused: 3},
 			&Answer{Query: 9, Output: long[:MaxAnswer]}, &Answer{Query: 9, Problem: "no handler"},
 		}
 	}
@@ -126,7 +127,7 @@ func TestLimitsHoldForBothEnds(t *testing.T) {
 		"answer":     &Answer{Output: make([]byte, MaxAnswer+1)},
 		"number":     &Handler{Number: MaxHandlers},
 		"filter":     &Handler{Filters: []string{long}},
-		"layers":     &Report{Layers: make([]Layer, maxLayers+1)},
+		"its layers": &Handler{Layers: make([]Layer, maxLayers+1)},
 		"asked":      &Ask{Runs: MaxRuns + 1},
 		"asked for":  &Ask{EventID: long},
 		"changes":    &Reloaded{Added: []string{long}},
@@ -139,6 +140,37 @@ func TestLimitsHoldForBothEnds(t *testing.T) {
 	} {
 		if _, err := Append(nil, m); err == nil {
 			t.Errorf("%s: it is written", what)
+		}
+	}
+}
+
+// Nothing that the parts of a message may be makes the message too large to be sent.
+func TestLargestMessagesFitTheirFrames(t *testing.T) {
+	text, name := strings.Repeat("a", MaxText), strings.Repeat("a", MaxName)
+	names, layers := make([]string, MaxHandlers), make([]Layer, maxLayers)
+	for i := range names {
+		names[i] = name
+	}
+	for i := range layers {
+		layers[i] = Layer{Name: name, Detail: strings.Repeat("a", MaxDetail)}
+	}
+	member := Member{Name: name[:64], Addr: make([]byte, 16), Tags: map[string]string{name[:250]: name}} // memberlist has no more
+	members := make([]Member, MaxMembers)
+	for i := range members {
+		members[i] = member
+	}
+	for _, m := range []Message{
+		&Order{Home: text[:4<<10], Settings: make([]byte, maxSettings), Handlers: text[:4<<10]},
+		&Check{Settings: make([]byte, maxSettings), Bundle: make([]byte, 4<<10), Certificate: make([]byte, 4<<10), Credential: make([]byte, 4<<10)},
+		&Reloaded{Added: names, Removed: names, Changed: names, Settings: names[:32], Restart: names[:32], Problem: text},
+		&Handler{Spec: text, Title: text, Program: text, Filters: names[:MaxName], User: name, Degraded: text, Layers: layers},
+		&Run{Program: text, Event: name, Name: name, EventID: name, Principal: name, Problem: text,
+			Stdout: make([]byte, MaxOutput), Stderr: make([]byte, MaxOutput)},
+		&Answer{Output: make([]byte, MaxAnswer), Problem: text}, &Members{Event: name, Members: members},
+		&Final{Problem: text, Hint: text}, &Checked{Problem: text, Hint: text},
+	} {
+		if _, err := Append(nil, m); err != nil {
+			t.Errorf("%T: %v", m, err)
 		}
 	}
 }

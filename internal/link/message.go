@@ -56,6 +56,8 @@ const (
 	MaxRuns = 64
 	// MaxText bounds an error with its hint: settings have many problems at once.
 	MaxText = 8 << 10
+	// MaxDetail bounds what is said about a layer.
+	MaxDetail = 1 << 10
 	// MaxName bounds names, kinds and event ids.
 	MaxName = 256
 
@@ -75,7 +77,9 @@ func limit(kind byte) int {
 		return 2*MaxOutput + MaxFrame
 	case kindAnswer:
 		return MaxAnswer + MaxFrame
-	case kindMembers:
+	case kindHandler:
+		return 3 * MaxFrame
+	case kindMembers, kindReloaded:
 		return 1 << 20
 	}
 	return MaxFrame
@@ -142,6 +146,7 @@ type Handler struct {
 	Dropped  uint64   `cbor:"12,keyasint"`
 	Last     int64    `cbor:"13,keyasint"` // microseconds since 1970; 0: never
 	Degraded string   `cbor:"14,keyasint"`
+	Layers   []Layer  `cbor:"15,keyasint"` // what confines it
 }
 
 // Run is what became of one run. It comes before the Report of the same number.
@@ -166,12 +171,11 @@ type Run struct {
 
 // Report ends the answer to an Ask.
 type Report struct {
-	Ask     uint64  `cbor:"1,keyasint"`
-	Layers  []Layer `cbor:"2,keyasint"`
-	Refused uint64  `cbor:"3,keyasint"` // events that the runner would not believe
+	Ask     uint64 `cbor:"1,keyasint"`
+	Refused uint64 `cbor:"2,keyasint"` // events that the runner would not believe
 }
 
-// Layer is one of the things that confine handlers.
+// Layer is one of the things that confine a handler.
 type Layer struct {
 	Name     string `cbor:"1,keyasint"`
 	Enforced bool   `cbor:"2,keyasint"`
@@ -389,7 +393,7 @@ func (m *Reloaded) check() error {
 func (m *Handler) check() error {
 	return bound(m.Number >= 0 && m.Number < MaxHandlers && m.Running >= 0 && m.Waiting >= 0 &&
 		within(MaxText, m.Spec, m.Title, m.Program, m.Degraded) && within(MaxName, m.User) &&
-		len(m.Filters) <= MaxName && within(MaxName, m.Filters...))
+		len(m.Filters) <= MaxName && within(MaxName, m.Filters...) && boundLayers(m.Layers))
 }
 
 func (m *Run) check() error {
@@ -398,12 +402,14 @@ func (m *Run) check() error {
 		len(m.Stdout) <= MaxOutput && len(m.Stderr) <= MaxOutput)
 }
 
-func (m *Report) check() error {
-	ok := len(m.Layers) <= maxLayers
-	for _, layer := range m.Layers {
-		ok = ok && within(MaxText/maxLayers, layer.Name, layer.Detail)
+func (*Report) check() error { return nil }
+
+func boundLayers(layers []Layer) bool {
+	ok := len(layers) <= maxLayers
+	for _, layer := range layers {
+		ok = ok && within(MaxName, layer.Name) && within(MaxDetail, layer.Detail)
 	}
-	return bound(ok)
+	return ok
 }
 
 func (m *Answer) check() error {

@@ -62,13 +62,13 @@ func holdConnections(b *testing.B) {
 	w := c.watch(target)
 	s := startStrangers(b, each, target)
 	time.Sleep(3 * time.Second) // the attack, before anybody honest comes
-	files := openFiles(target.PID())
+	files := openFiles(target.NetworkPID())
 	report := honest.all(b)
 	select {
 	case <-time.After(holdTime - time.Since(w.before.at)):
 	case <-b.Context().Done():
 	}
-	files = max(files, openFiles(target.PID()))
+	files = max(files, openFiles(target.NetworkPID()))
 	costs := w.end()
 	s.end()
 	b.Logf("%d connections to each port, %.0f/s opened, %.0f/s failed to open, %d open at most; the agent had %d files open; %s",

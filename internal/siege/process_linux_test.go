@@ -65,7 +65,7 @@ func (c *cluster) watch(node *lab.Node) *watch {
 	c.b.Helper()
 	w := &watch{b: c.b, node: node, lab: c.Lab, stop: make(chan struct{}), done: make(chan struct{})}
 	var err error
-	w.before, err = usageOf(node.PID())
+	w.before, err = usageOf(node.NetworkPID())
 	c.must(err)
 	w.highest = w.before.resident
 	w.log, w.lines = w.logged()
@@ -78,7 +78,7 @@ func (c *cluster) watch(node *lab.Node) *watch {
 			case <-w.stop:
 				return
 			case <-often.C:
-				if now, err := usageOf(node.PID()); err == nil {
+				if now, err := usageOf(node.NetworkPID()); err == nil {
 					w.highest = max(w.highest, now.resident)
 				}
 			}
@@ -109,7 +109,7 @@ func (w *watch) end() cost {
 	w.b.Helper()
 	close(w.stop)
 	<-w.done
-	now, err := usageOf(w.node.PID())
+	now, err := usageOf(w.node.NetworkPID())
 	if err != nil {
 		w.b.Fatal(err)
 	}

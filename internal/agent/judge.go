@@ -1,0 +1,95 @@
+package agent
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/secgossip/secgossip/pki"
+	"github.com/secgossip/secgossip/rpcauth"
+)
+
+// judge decides for the runner which events handlers are run for. It believes nothing
+// that the network process says of an event, only what the client signed.
+type judge struct {
+	verifier *rpcauth.Verifier
+	node     pki.Name
+	started  time.Time
+	now      func() time.Time
+	gaps     func() bool // whether runs of before this start may be forgotten
+
+	seen map[eventKey]int64 // until when each event would be valid, in milliseconds since 1970
+}
+
+// eventKey is an event as a node takes it once: a hash of the client's key and the id.
+type eventKey [16]byte
+
+// maxSeen is as many events as a node's journal holds, which is 12 MiB of memory then.
+const maxSeen = 262_144
+
+var (
+	errOld        = errors.New("issued before this agent started, and what it ran before that is not known")
+	errElsewhere  = errors.New("for other nodes")
+	errSeen       = errors.New("seen before")
+	errManyEvents = errors.New("more events at once than can be told apart")
+)
+
+func newJudge(trust *pki.Trust, node pki.Name, gaps func() bool, now func() time.Time) *judge {
+	return &judge{
+		verifier: rpcauth.NewVerifier(trust), node: node, started: now(), now: now, gaps: gaps,
+		seen: make(map[eventKey]int64),
+	}
+}
+
+// event returns the event in raw if handlers may be run for it, and remembers it.
+//
+// Threat L12: the network process keeps the journal of events, and could forget. Within
+// a start this one remembers them; of what was run before, the runner's own journal of
+// runs knows. Where that has gaps, an event that was issued before this start is
+// refused, but for the time by which clocks may differ.
+func (j *judge) event(raw []byte) (*rpcauth.Event, error) {
+	now := j.now()
+	e, err := j.verifier.VerifyEvent(raw, now)
+	if err != nil {
+		return nil, err
+	}
+	key := keyOfEvent(e)
+	_, seen := j.seen[key]
+	switch {
+	case !e.For(j.node):
+		err = errElsewhere
+	case e.Issued.Before(j.started.Add(-pki.Tolerance)) && j.gaps():
+		err = errOld
+	case seen:
+		err = errSeen
+	case !j.room(now):
+		err = errManyEvents
+	}
+	if err != nil {
+		return nil, fmt.Errorf("event %q: %w", e.Name, err)
+	}
+	j.seen[key] = e.Expires.UnixMilli()
+	return e, nil
+}
+
+func keyOfEvent(e *rpcauth.Event) eventKey {
+	sum := sha256.Sum256(append([]byte(e.Token.Key), e.ID[:]...))
+	return eventKey(sum[:])
+}
+
+// room makes room for one more event by forgetting those that would be refused as
+// expired anyway.
+func (j *judge) room(now time.Time) bool {
+	if len(j.seen) < maxSeen {
+		return true
+	}
+	// Later than it ends: a clock that is set back a little must not revive it.
+	over := now.Add(-pki.Tolerance).UnixMilli()
+	for key, expires := range j.seen {
+		if over > expires {
+			delete(j.seen, key)
+		}
+	}
+	return len(j.seen) < maxSeen
+}

@@ -1,0 +1,31 @@
+package secgossip
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/secgossip/secgossip/pki"
+)
+
+// RevocationList is what a process believes of revocations that runs no node itself
+// and is handed the statements by one. It believes none without its signature.
+type RevocationList struct{ held *revocations }
+
+// NewRevocationList makes trust ask it from now on.
+func NewRevocationList(trust *pki.Trust, logger *slog.Logger) *RevocationList {
+	l := &RevocationList{newRevocations(trust, logger, time.Now, func() {}, func([][]byte) {})}
+	trust.SetRevoked(l.held.Revoked)
+	return l
+}
+
+// Learn takes in pairs of revocation and credential. What does not verify is passed
+// over.
+func (l *RevocationList) Learn(items [][]byte) { l.held.Learn(items) }
+
+// SignedRevocations returns the revocations that count as they are passed on: pairs
+// of revocation and credential, the oldest first.
+func (n *Node) SignedRevocations() [][]byte { return n.revocations.Revocations() }
+
+// HasGaps reports whether what was accepted before the journal was opened may be
+// missing from it: it is new, or was damaged.
+func (j *Journal) HasGaps() bool { return j.gaps }
