@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-var kills = flag.Int("kills", 16, "how often TestKillingEitherProcess... kills, as each user")
+var kills = flag.Int("kills", 15, "how often TestKillingEitherProcess... kills, as each user")
 
 // users are whom an agent can be started as here: a prefix that becomes them, and how
 // the lab is given to them.
@@ -59,13 +59,6 @@ func withHandler(t *testing.T, give func(*Lab, *Node)) (*Lab, *Node) {
 	return l, n
 }
 
-// gone reports whether a process has ended. One that nobody has waited for has.
-func gone(pid int) bool {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	_, rest, _ := strings.Cut(string(stat), ") ")
-	return err != nil || strings.HasPrefix(rest, "Z") || strings.HasPrefix(rest, "X")
-}
-
 // Threats L11 and L12: whichever of the two processes is killed, at whatever moment, the
 // other ends as well, the agent starts again, and no event runs a handler twice.
 func TestKillingEitherProcessEndsBothAndRunsNothingTwice(t *testing.T) {
@@ -99,7 +92,7 @@ func TestKillingEitherProcessEndsBothAndRunsNothingTwice(t *testing.T) {
 				victim := []int{runner, network}[round%2]
 				must(t, syscall.Kill(victim, syscall.SIGKILL))
 				err := Await(t.Context(), func(context.Context) error {
-					if n.Running() || !gone(network) {
+					if n.Running() || !Gone(network) {
 						return errors.New("a part of the agent still runs")
 					}
 					return nil

@@ -116,6 +116,13 @@ func (n *Node) NetworkPID() int {
 	return 0
 }
 
+// Gone reports whether a process has ended. One that nobody has waited for has.
+func Gone(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, rest, _ := strings.Cut(string(stat), ") ")
+	return err != nil || strings.HasPrefix(rest, "Z") || strings.HasPrefix(rest, "X")
+}
+
 // Stop makes the agent leave the cluster, waits for its end and kills it if that
 // does not come. An agent that was never started, or was killed here, is stopped;
 // one that ended by itself is an error.
