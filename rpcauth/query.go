@@ -13,8 +13,13 @@ import (
 	"github.com/secgossip/secgossip/pki"
 )
 
-// queryLabel is what a query's signature is for.
-const queryLabel = "secgossip/1 query"
+const (
+	// queryLabel is what a query's signature is for.
+	queryLabel = "secgossip/1 query"
+
+	// queryIDLabel begins what the id of a query is hashed from.
+	queryIDLabel = "secgossip/1 query id\x00"
+)
 
 // Limits of queries.
 const (
@@ -39,7 +44,7 @@ func (id QueryID) String() string { return hex.EncodeToString(id[:]) }
 
 func queryIDOf(client ed25519.PublicKey, chosen []byte) QueryID {
 	h := sha256.New()
-	h.Write([]byte(queryLabel + " id\x00"))
+	h.Write([]byte(queryIDLabel))
 	h.Write(client)
 	h.Write(chosen)
 	return QueryID(h.Sum(nil)[:16])

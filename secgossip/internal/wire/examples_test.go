@@ -304,6 +304,14 @@ func codecs() []codec {
 			r, err := ParseResponse(raw)
 			return r.Append(nil), err
 		}},
+		{name: "batch of queries", open: true, example: items(BatchQueries), again: batch(BatchQueries)},
+		{name: "batch of replies", open: true, example: items(BatchReplies), again: batch(BatchReplies)},
+		{name: "taken", example: func(testing.TB) []byte {
+			return Taken{Query: [16]byte{1, 2, 3}, Kind: 2}.Append(nil)
+		}, again: func(raw []byte) ([]byte, error) {
+			t, err := ParseTaken(raw)
+			return t.Append(nil), err
+		}},
 		{name: "carried packet", open: true, example: func(t testing.TB) []byte {
 			return must(t)(Carried{Type: PacketEvents, Payload: []byte("payload")}.Append(nil))
 		}, again: func(raw []byte) ([]byte, error) {
@@ -329,6 +337,6 @@ func reencoded(raw, payload []byte, encode func() ([]byte, error)) ([]byte, erro
 func allFrames() []FrameType {
 	return []FrameType{
 		FrameHello, FrameRoster, FrameIssuers, FrameEpochs, FrameSecretRequest, FrameSecret, FrameAck, FrameRefusal,
-		FramePacket, FrameAlive, FrameRevocations,
+		FramePacket, FrameAlive, FrameRevocations, FrameReply, FrameTaken,
 	}
 }
