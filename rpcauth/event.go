@@ -61,6 +61,7 @@ func (b *eventBody) checkOwn() error { return nil }
 // eventKind is what makes a signed request an event.
 var eventKind = requestKind{
 	word:       "event",
+	one:        "an event",
 	label:      eventLabel,
 	maxSize:    MaxEventSize,
 	maxPayload: MaxEventPayload,

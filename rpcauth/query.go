@@ -109,6 +109,7 @@ func (b *queryBody) checkOwn() error {
 // queryKind is what makes a signed request a query.
 var queryKind = requestKind{
 	word:       "query",
+	one:        "a query",
 	label:      queryLabel,
 	maxSize:    MaxQuerySize,
 	maxPayload: MaxQueryPayload,

@@ -19,6 +19,7 @@ const maxMillis = maxSeconds * 1000
 // or a query. Each has a label of its own, so that neither passes for the other.
 type requestKind struct {
 	word       string // "event"; begins every error
+	one        string // "an event"
 	label      string // what the signature is for
 	maxSize    int
 	maxPayload int
@@ -161,10 +162,10 @@ func (k *requestKind) check(body signedBody) error {
 		}
 	}
 	if b.Expires > maxMillis || b.Issued >= b.Expires {
-		return fmt.Errorf("the %s must expire after it was issued", k.word)
+		return fmt.Errorf("%s must expire after it was issued", k.one)
 	}
 	if life := b.Expires - b.Issued; life > uint64(k.maxLife.Milliseconds()) {
-		return fmt.Errorf("the life of the %s is at most %v", k.word, k.maxLife)
+		return fmt.Errorf("%s lives at most %v", k.one, k.maxLife)
 	}
 	return body.checkOwn()
 }

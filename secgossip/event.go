@@ -24,11 +24,13 @@ type Event struct {
 	TokenID   [16]byte // the token it was fired with
 }
 
-// Verifier decides whether a signed event may be relayed and delivered.
+// Verifier decides whether a signed event or query may be relayed and delivered.
 type Verifier interface {
 	// VerifyEvent checks raw, one signed event, at the given time. It must
 	// check everything: signature, token, grant, times, limits.
 	VerifyEvent(raw []byte, now time.Time) (Event, error)
+	// VerifyQuery does the same for a signed query, and sets all but Deadline.
+	VerifyQuery(raw []byte, now time.Time) (Query, error)
 }
 
 // ErrBusy says that events come faster than this node can take them in. The

@@ -108,6 +108,8 @@ func (a *Agent) start(at home.Home) error {
 	if a.identity.Keyring.Recovered() {
 		a.logger.Warn("keyring was damaged, its previous version is in use; newer epochs are fetched from other members")
 	}
+	events := newHub()
+	answers := &answers{hub: events, logger: a.logger}
 	a.started.path = filepath.Join(at.State(), "runs.journal")
 	a.runner, err = handler.New(handler.Config{
 		Specs:         a.plan.handlers,
@@ -115,6 +117,7 @@ func (a *Agent) start(at home.Home) error {
 		Private:       append(at.Private(), a.settings.unlock().Private()...),
 		Journal:       &a.started,
 		UnfinishedDir: filepath.Join(at.State(), "unfinished"),
+		OnAnswer:      answers.take,
 		Logger:        a.logger,
 	})
 	if err != nil {
@@ -127,7 +130,6 @@ func (a *Agent) start(at home.Home) error {
 	own := func() (*tls.Certificate, error) { return a.identity.Identity.Certificate() }
 	a.rpc = rpc.NewListener(listener, a.identity.Trust.ServerTLS(own, []pki.Kind{pki.KindClient}, time.Now))
 	verifier := rpcauth.NewVerifier(a.identity.Trust)
-	events := newHub()
 	a.node, err = secgossip.New(secgossip.Config{
 		Identity: a.identity.Identity,
 		Trust:    a.identity.Trust,
@@ -156,6 +158,7 @@ func (a *Agent) start(at home.Home) error {
 	if err != nil {
 		return listenError("bind", a.plan.bind, err)
 	}
+	answers.node.Store(a.node)
 	if err := a.serveMetrics(); err != nil {
 		return err
 	}

@@ -44,7 +44,7 @@ func TestAReplyThatIsNotTakenIsRefused(t *testing.T) {
 	})
 }
 
-// Threat N08: a member that opens streams for replies and says nothing holds few
+// Threat C10: a member that opens streams for replies and says nothing holds few
 // places, and for a limited time.
 func TestOneMemberHoldsFewPlacesForReplies(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster) {
