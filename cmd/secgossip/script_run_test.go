@@ -94,10 +94,10 @@ func (w *world) daemon(ts *testscript.TestScript, name string) *daemon {
 }
 
 func cmdSignal(ts *testscript.TestScript, args []string) {
-	usage(ts, len(args) == 2, "signal NAME INT|TERM|KILL|HUP")
-	signals := map[string]os.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "KILL": syscall.SIGKILL, "HUP": syscall.SIGHUP}
+	usage(ts, len(args) == 2, "signal NAME INT|TERM|KILL|HUP|STOP")
+	signals := map[string]os.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "KILL": syscall.SIGKILL, "HUP": syscall.SIGHUP, "STOP": syscall.SIGSTOP}
 	signal, ok := signals[args[1]]
-	usage(ts, ok, "signal NAME INT|TERM|KILL|HUP")
+	usage(ts, ok, "signal NAME INT|TERM|KILL|HUP|STOP")
 	ts.Check(worldOf(ts).daemon(ts, args[0]).cmd.Process.Signal(signal))
 }
 
@@ -146,6 +146,18 @@ func cmdWaitFor(ts *testscript.TestScript, args []string) {
 			ts.Fatalf("%s has not %d of %s:\n%s", args[0], count, re, content)
 		}
 	}
+}
+
+// cmdCapture puts what the group of an expression matches in a file into a variable.
+func cmdCapture(ts *testscript.TestScript, args []string) {
+	usage(ts, len(args) == 3, "capture VARIABLE FILE RE")
+	re, err := regexp.Compile("(?m)" + args[2])
+	ts.Check(err)
+	match := re.FindStringSubmatch(ts.ReadFile(args[1]))
+	if len(match) != 2 {
+		ts.Fatalf("%s has no %s", args[1], re)
+	}
+	ts.Setenv(args[0], match[1])
 }
 
 func cmdExits(ts *testscript.TestScript, args []string) {
