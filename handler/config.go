@@ -38,6 +38,12 @@ type Config struct {
 	// run is repeated after a crash: see Repeat.
 	UnfinishedDir string
 
+	// OnAnswer, if not nil, is called once for each query that was dispatched: with
+	// the first output of a handler that exited with 0, or, when the last of them has
+	// ended without any, with none. It must not block. What Dispatch has no handler for
+	// it is told before Dispatch returns.
+	OnAnswer func(Answer)
+
 	// OnResult, if not nil, is called after each run from a goroutine of
 	// that handler, whose next run waits for it to return. It must not call
 	// Close.

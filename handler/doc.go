@@ -45,6 +45,7 @@
 //	SECGOSSIP_PRINCIPAL who fired it, as their certificate names them
 //	SECGOSSIP_EVENT_ID  its id in hex: equal ids are the same event
 //	SECGOSSIP_ORIGIN    the node at which it entered the cluster, if that is known
+//	SECGOSSIP_QUERY_ID, SECGOSSIP_QUERY_DEADLINE   of queries: id, and the end in Unix milliseconds
 //
 // A handler whose settings say so gets one JSON document instead. docs/handlers.md
 // has all of it, and the settings that a handler can have of its own.
@@ -56,7 +57,8 @@
 //	name TAB address TAB role TAB key=value,key=value
 //
 // Standard output of a handler that exits with 0 answers a query. Standard
-// error never does. Of each the first and the last 32 KiB are kept.
+// error never does. An answer has up to 1 MiB; of each the first and the last 32 KiB
+// are kept.
 //
 // # What a handler may do
 //

@@ -39,6 +39,7 @@ func environment(e Event, home string) ([]string, error) {
 		case KindQuery:
 			vars[prefix+"QUERY_NAME"] = e.Name
 			vars[prefix+"QUERY_LTIME"] = ltime
+			vars["SECGOSSIP_QUERY_ID"] = e.EventID
 			if !e.Deadline.IsZero() {
 				vars["SECGOSSIP_QUERY_DEADLINE"] = strconv.FormatInt(e.Deadline.UnixMilli(), 10)
 			}

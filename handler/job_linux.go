@@ -28,6 +28,8 @@ const (
 // job is everything the shim is told. It travels in an unnamed file that only
 // the two can reach: arguments and environment are for everybody to read.
 type job struct {
+	answers bool // what is printed answers a query; not for the shim
+
 	Program string // as configured, for messages
 
 	Argv []string

@@ -29,17 +29,28 @@ func (o Output) String() string {
 	return fmt.Sprintf("%s\n[%d bytes omitted]\n%s", o.Head, o.Omitted, o.Tail)
 }
 
+// MaxAnswer is the longest answer to a query in bytes. Of a handler that answers
+// queries so much of standard output is held while it runs.
+const MaxAnswer = 1 << 20
+
 // capture collects an Output of any length in bounded memory.
 type capture struct {
-	head  []byte
-	tail  []byte // never longer than 2 * keptOutput
-	total int64
+	answers bool   // all of it is kept, as long as it can be an answer
+	answer  []byte // nil when it got too long
+	head    []byte
+	tail    []byte // never longer than 2 * keptOutput
+	total   int64
 }
 
 // Write never fails: a handler must not be stopped by what it says.
 func (c *capture) Write(p []byte) (int, error) {
 	written := len(p)
 	c.total += int64(written)
+	if c.answers && c.total <= MaxAnswer {
+		c.answer = append(c.answer, p...)
+	} else {
+		c.answer = nil
+	}
 	fits := min(keptOutput-len(c.head), len(p))
 	c.head = append(c.head, p[:fits]...)
 	p = p[fits:]

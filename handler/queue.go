@@ -15,6 +15,7 @@ type queue struct {
 	dropped     uint64
 	overflowing bool
 	ready       chan struct{} // holds a token when the queue may not be empty
+	lost        func(Event)   // is told of what had to go; nil: nobody is
 }
 
 func newQueue(size int) *queue {
@@ -28,6 +29,9 @@ func (q *queue) push(e Event) (overflowBegins bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.length == len(q.events) {
+		if q.lost != nil {
+			q.lost(q.events[q.first])
+		}
 		overflowBegins = !q.overflowing
 		q.overflowing = true
 		q.dropped++

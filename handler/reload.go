@@ -110,6 +110,8 @@ func (r *Runner) newWorker(config Config, spec Spec, title string, confine *conf
 		logger:     config.Logger,
 		done:       make(chan struct{}),
 	}
+	w.queries = r.queries
+	w.queue.lost = w.queries.ended
 	w.retired, w.retire = context.WithCancel(r.ctx)
 	return w
 }

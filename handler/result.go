@@ -11,6 +11,8 @@ var (
 	ErrTimeout = errors.New("handler killed: it took too long")
 	// ErrClosed says that a run was killed because the agent is stopping.
 	ErrClosed = errors.New("handler killed: the agent is stopping")
+	// ErrLate says that there was no run because the time of its query was over.
+	ErrLate = errors.New("not run: the time of the query is over")
 	// ErrUnsupported says that this operating system cannot confine
 	// handlers, for which reason none runs.
 	ErrUnsupported = errors.New("handlers run on Linux only: this system cannot confine them")
@@ -38,8 +40,12 @@ type Result struct {
 	Duration time.Duration
 	outlived bool // a process of it still holds its output
 
-	Stdout Output // answers a query if Done is true
+	Stdout Output
 	Stderr Output
+
+	// answer is all of standard output of a run for a query, nil if that was more
+	// than MaxAnswer. No history keeps it.
+	answer []byte
 }
 
 // Done reports whether the program ran and exited with 0.
@@ -60,6 +66,7 @@ type history struct {
 // add 64 MiB to the 8 MiB of output.
 func (h *history) add(r Result) {
 	r.Event.Payload, r.Event.Members, r.Event.SelfTags = nil, nil, nil
+	r.answer = nil
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.results[h.next] = r

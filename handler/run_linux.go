@@ -75,6 +75,7 @@ func (c *confinement) runOpened(ctx context.Context, p *program, path string, e 
 	if err != nil {
 		return notRun(err)
 	}
+	job.answers = e.Kind == KindQuery
 	run := &prepared{job: job, dir: dir, program: p, stdin: stdin}
 	if change != nil {
 		if err := change(run); err != nil {
@@ -126,7 +127,7 @@ func (c *confinement) supervise(ctx context.Context, run *prepared) Result {
 		return notRun(err)
 	}
 
-	var stdout, stderr capture
+	stdout, stderr := capture{answers: run.job.answers}, capture{}
 	var copies sync.WaitGroup
 	// Copying ends by itself or by a deadline. That says nothing about the
 	// handler: it need not read its input, and its exit code is the judge
@@ -167,7 +168,9 @@ func (c *confinement) supervise(ctx context.Context, run *prepared) Result {
 		c.logger.Warn("a process left its handler's process group and still runs", "program", run.program.path)
 	}
 
-	result := Result{ExitCode: -1, Stdout: stdout.output(), Stderr: stderr.output(), outlived: outlived}
+	result := Result{
+		ExitCode: -1, Stdout: stdout.output(), Stderr: stderr.output(), outlived: outlived, answer: stdout.answer,
+	}
 	if err := errors.Join(statusErr, waitErr, reapErr); err != nil {
 		result.Err = err
 		return result

@@ -15,6 +15,7 @@ import (
 type Runner struct {
 	config  Config // what holds for all handlers
 	history history
+	queries *queryRuns
 	left    []string        // files that the start before left in UnfinishedDir
 	ctx     context.Context // ends when Close is called
 	stop    context.CancelFunc
@@ -62,7 +63,7 @@ func New(config Config) (*Runner, error) {
 	if err != nil {
 		return nil, fmt.Errorf("events of runs that were cut short: %w", err)
 	}
-	r := &Runner{config: config, left: left}
+	r := &Runner{config: config, left: left, queries: newQueryRuns(config.OnAnswer, config.Logger)}
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	if _, err := r.Reload(config.Specs, config.Settings); err != nil {
 		r.stop()
@@ -119,14 +120,17 @@ func (r *Runner) Dispatch(e Event) int {
 	}
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	matched := 0
+	var matching []*worker
 	for _, w := range r.handlers {
 		if w.spec.Matches(e) {
-			matched++
-			w.push(e)
+			matching = append(matching, w)
 		}
 	}
-	return matched
+	r.queries.begin(e, len(matching)) // before the first of them can end
+	for _, w := range matching {
+		w.push(e)
+	}
+	return len(matching)
 }
 
 // Close kills what runs, forgets what waits and returns when nothing is left,

@@ -24,6 +24,7 @@ type worker struct {
 	layers     []Layer // what its rehearsal found
 	journal    Journal
 	unfinished string // folder; empty: none
+	queries    *queryRuns
 	onResult   func(Result)
 	logger     *slog.Logger
 
@@ -83,6 +84,7 @@ func (w *worker) work(r *Runner) {
 		result := w.runOnce(r.ctx, event)
 		result.Handler, result.Program, result.Event = int(w.number.Load()), w.spec.Program, event
 		result.Begin, result.Duration = begin, time.Since(begin)
+		w.queries.concluded(result)
 		w.running.Add(-1)
 		w.runs.Add(1)
 		if !result.Done() {
@@ -102,6 +104,14 @@ func (w *worker) work(r *Runner) {
 
 // runOnce runs the program unless that was done before for this event.
 func (w *worker) runOnce(ctx context.Context, e Event) Result {
+	if !e.Deadline.IsZero() {
+		if !time.Now().Before(e.Deadline) {
+			return Result{ExitCode: -1, Err: ErrLate} // nobody waits for it any more
+		}
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, e.Deadline)
+		defer cancel()
+	}
 	over, err := w.begin(e)
 	if err != nil {
 		return Result{ExitCode: -1, Err: err}

@@ -15,7 +15,8 @@
 //	members:read   list members, read an agent's figures
 //	monitor        follow events and logs
 //	event:GLOB     fire events whose name fits GLOB
-//	query:GLOB     ask queries whose name fits GLOB
+//	query:GLOB     ask queries whose name fits GLOB; query:_ping is for reachability
+//	answer:GLOB    answer, for a node, queries whose name fits GLOB
 //	keys:read      list epochs (no grant shows a key)
 //	keys:rotate    start, use and remove epochs
 //	node:tags      change an agent's tags
@@ -65,6 +66,21 @@
 //
 // A signature by any key but the one the token is bound to is refused, a node's
 // key included: a node that was broken into can withhold events and no more.
+//
+// # Signed queries
+//
+// A query is signed in the same way and checked by every node in the same way. Its
+// external data are "secgossip/1 query", a zero byte and the cluster id, so that
+// neither passes for the other. 1 to 7 and 9 are as in an event, and
+//
+//	8   ack      true if each node is to acknowledge it; else absent
+//	10  tags     only nodes whose tags fit: [{1: tag, 2: expression}], ascending
+//	11  relay    through how many others a reply goes as well; absent when zero
+//	12  timeout  milliseconds for which replies are waited for, at most 10 minutes
+//	13  origin   the node that it was handed to, to which replies go
+//
+// expires is issued and timeout and at most 2 minutes, by which clocks may be apart.
+// An expression is RE2, at most 128 bytes, and must match a whole value.
 //
 // # Refusals
 //

@@ -234,7 +234,7 @@ func TestSignedBodiesOutsideTheProfileAreRefused(t *testing.T) {
 	ms := uint64(start.UnixMilli())
 	token := c.token(t, "ops", "admin")
 	good := func() eventBody {
-		return eventBody{ID: make([]byte, 16), Name: "a", Issued: ms, Expires: ms + 1000, Token: token}
+		return eventBody{requestBody: requestBody{ID: make([]byte, 16), Name: "a", Issued: ms, Expires: ms + 1000, Token: token}}
 	}
 	verify := func(payload []byte) error {
 		_, err := v.VerifyEvent(must(cose.Sign(testKey("ops"), cose.Context(eventLabel, c.trust.Cluster()), payload)), start)
@@ -395,7 +395,7 @@ func TestRememberedTokensAreBounded(t *testing.T) {
 	}
 }
 
-// What parseEvent accepts has one encoding.
+// What is read as an event has one encoding.
 func FuzzEventHasOneEncoding(f *testing.F) {
 	c := newCluster(f, "prod")
 	token := c.token(f, "ops", "admin")
@@ -404,7 +404,8 @@ func FuzzEventHasOneEncoding(f *testing.F) {
 	f.Add(raw[:len(raw)-1])
 	f.Add(token)
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		m, body, err := parseEvent(raw)
+		var body eventBody
+		m, err := eventKind.parse(raw, &body)
 		if err != nil {
 			return
 		}

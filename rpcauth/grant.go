@@ -17,6 +17,7 @@ const (
 	Monitor     Verb = "monitor"      // follow events and logs
 	FireEvent   Verb = "event:"       // fire events whose name fits the glob
 	AskQuery    Verb = "query:"       // ask queries whose name fits the glob
+	AnswerQuery Verb = "answer:"      // answer, for a node, queries whose name fits the glob
 	KeysRead    Verb = "keys:read"    // list epochs, never keys
 	KeysRotate  Verb = "keys:rotate"  // start, use and remove epochs
 	NodeTags    Verb = "node:tags"    // change an agent's tags
@@ -43,7 +44,7 @@ var plainVerbs = []Verb{
 }
 
 // globVerbs are the verbs that take one.
-var globVerbs = []Verb{FireEvent, AskQuery}
+var globVerbs = []Verb{FireEvent, AskQuery, AnswerQuery}
 
 // Grant is one permission as a token carries it: a verb, followed by a glob if
 // the verb takes one. In a glob `*` stands for any run of characters, the empty
@@ -95,6 +96,14 @@ func ParseGrants[T ~string](texts []T) ([]Grant, error) {
 
 // EventGrant is the grant that firing the named event needs.
 func EventGrant(name string) Grant { return Grant(FireEvent) + Grant(name) }
+
+// QueryGrant is the grant that asking the named query needs.
+func QueryGrant(name string) Grant { return Grant(AskQuery) + Grant(name) }
+
+// AnswerGrant is the grant that answering the named query in a node's name needs.
+// It is not QueryGrant: whoever may ask could then answer in the place of the host,
+// and be believed by the others who ask. Nor is it Monitor, which only reads.
+func AnswerGrant(name string) Grant { return Grant(AnswerQuery) + Grant(name) }
 
 // Verb is the grant's verb, the empty one if the grant is not from ParseGrant.
 func (g Grant) Verb() Verb {

@@ -66,7 +66,7 @@ func TestAListOfGrantsHasOneOrder(t *testing.T) {
 
 // everyNeed is one need for each verb.
 var everyNeed = []Grant{
-	"members:read", "monitor", "event:deploy", "query:deploy", "keys:read", "keys:rotate", "node:tags", "node:join",
+	"members:read", "monitor", "event:deploy", "query:deploy", "answer:deploy", "keys:read", "keys:rotate", "node:tags", "node:join",
 	"node:leave", "node:evict", "token:mint", "enroll:mint", "admin",
 }
 
@@ -87,6 +87,7 @@ func TestEachGrantAllowsItsOwnAndNothingElse(t *testing.T) {
 		{"event:deploy?", nil},
 		{"query:deploy", []Grant{"query:deploy"}},
 		{"query:*", []Grant{"query:deploy"}},
+		{"answer:*", []Grant{"answer:deploy"}},
 		{"keys:read", []Grant{"keys:read"}},
 		{"keys:rotate", []Grant{"keys:rotate"}},
 		{"node:tags", []Grant{"node:tags"}},

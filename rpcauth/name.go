@@ -32,3 +32,18 @@ func CheckEventName(name string) error {
 func isNameByte(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '.' || c == '_' || c == '-'
 }
+
+// PingQuery is the one query of our own. No handler sees it: every node that it is
+// for acknowledges it, and that is all.
+const PingQuery = "_ping"
+
+// CheckQueryName is CheckEventName for a query, whose name may also be PingQuery.
+func CheckQueryName(name string) error {
+	if name == PingQuery {
+		return nil
+	}
+	if err := CheckEventName(name); err != nil {
+		return fmt.Errorf("query: %w", err)
+	}
+	return nil
+}

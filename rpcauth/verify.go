@@ -12,12 +12,13 @@ import (
 	"github.com/secgossip/secgossip/pki"
 )
 
-// Verifier checks tokens and events against what a node trusts. It is safe for
+// Verifier checks tokens, events and queries against what a node trusts. It is safe for
 // concurrent use.
 type Verifier struct {
 	trust        *pki.Trust
 	tokenContext []byte
 	eventContext []byte
+	queryContext []byte
 
 	// A message and its key that stand in for a token without a known signer.
 	decoy    cose.Message
@@ -47,6 +48,7 @@ func NewVerifier(trust *pki.Trust) *Verifier {
 		trust:        trust,
 		tokenContext: cose.Context(tokenLabel, trust.Cluster()),
 		eventContext: cose.Context(eventLabel, trust.Cluster()),
+		queryContext: cose.Context(queryLabel, trust.Cluster()),
 		known:        generations[[sha256.Size]byte, knownToken]{limit: knownTokens},
 	}
 	// The decoy's key is no secret: what it signs is never believed.

@@ -41,7 +41,7 @@ type Config struct {
 	Identity Identity
 	Trust    *pki.Trust
 	Keyring  *keyring.File
-	// Verifier decides which events are relayed and delivered.
+	// Verifier decides which events and queries are relayed and delivered.
 	Verifier Verifier
 	// Observer is told of members and events. Nil is allowed.
 	Observer Observer
@@ -88,12 +88,17 @@ type Observer interface {
 	MemberEvent(kind string, m Member)
 	// UserEvent delivers an event addressed to this node, at most once.
 	UserEvent(e Event)
+	// Query delivers a query addressed to this node, at most once. Whoever has an
+	// answer calls Node.Answer, and when none will come Node.NoAnswer, later and from
+	// anywhere.
+	Query(q Query)
 }
 
 type noObserver struct{}
 
 func (noObserver) MemberEvent(string, Member) {}
 func (noObserver) UserEvent(Event)            {}
+func (noObserver) Query(Query)                {}
 
 // check reports every problem at once.
 func (c *Config) check() error {

@@ -25,11 +25,13 @@ type Event struct {
 	Raw       []byte   // as it was signed, for whoever checks it again; not to be changed
 }
 
-// Verifier decides whether a signed event may be relayed and delivered.
+// Verifier decides whether a signed event or query may be relayed and delivered.
 type Verifier interface {
 	// VerifyEvent checks raw, one signed event, at the given time. It must
 	// check everything: signature, token, grant, times, limits.
 	VerifyEvent(raw []byte, now time.Time) (Event, error)
+	// VerifyQuery does the same for a signed query, and sets all but Deadline.
+	VerifyQuery(raw []byte, now time.Time) (Query, error)
 }
 
 // ErrBusy says that events come faster than this node can take them in. The

@@ -49,12 +49,19 @@ func (n *Node) Figures() Figures {
 // counters are the node's own and its transport's.
 func (n *Node) counters() map[string]uint64 {
 	all := map[string]uint64{
-		"events_accepted": n.counts.eventsAccepted.Load(),
-		"events_refused":  n.counts.eventsRefused.Load(),
-		"events_unkept":   n.counts.eventsUnkept.Load(),
-		"events_overflow": n.counts.eventsOverflow.Load(),
-		"statements_bad":  n.counts.statementsBad.Load(),
-		"notices_dropped": n.counts.noticesDropped.Load(),
+		"events_accepted":  n.counts.eventsAccepted.Load(),
+		"events_refused":   n.counts.eventsRefused.Load(),
+		"events_unkept":    n.counts.eventsUnkept.Load(),
+		"events_overflow":  n.counts.eventsOverflow.Load(),
+		"queries_accepted": n.counts.queriesAccepted.Load(),
+		"queries_refused":  n.counts.queriesRefused.Load(),
+		"queries_overflow": n.counts.queriesOverflow.Load(),
+		"replies_taken":    n.counts.repliesTaken.Load(),
+		"replies_refused":  n.counts.repliesRefused.Load(),
+		"replies_late":     n.counts.repliesLate.Load(),
+		"replies_relayed":  n.counts.repliesRelayed.Load(),
+		"statements_bad":   n.counts.statementsBad.Load(),
+		"notices_dropped":  n.counts.noticesDropped.Load(),
 
 		"coordinates_bad":  n.coordinates.bad.Load(),
 		"coordinates_held": n.coordinates.held.Load(),

@@ -80,7 +80,7 @@ func (n *Node) gossipLoop() {
 
 func (n *Node) gossipOnce() {
 	for _, peer := range n.randomPeers(n.settings.GossipNodes) {
-		for _, g := range []*gossip{n.revocationGossip, n.epochGossip, n.eventGossip} {
+		for _, g := range []*gossip{n.revocationGossip, n.epochGossip, n.queryGossip, n.eventGossip} {
 			if payload := g.next(); payload != nil {
 				n.transport.Send(peer, g.kind, payload)
 			}
@@ -214,10 +214,18 @@ func (n *Node) acceptEvent(raw []byte, event Event) error {
 
 // counts are the node's own counters.
 type counts struct {
-	eventsAccepted atomic.Uint64
-	eventsRefused  atomic.Uint64 // did not verify
-	eventsOverflow atomic.Uint64 // dropped unread: queue full
-	eventsUnkept   atomic.Uint64 // authentic, and the journal took no more
+	eventsAccepted  atomic.Uint64
+	eventsRefused   atomic.Uint64 // did not verify
+	eventsOverflow  atomic.Uint64 // dropped unread: queue full
+	eventsUnkept    atomic.Uint64 // authentic, and the journal took no more
+	queriesAccepted atomic.Uint64
+	queriesRefused  atomic.Uint64 // did not verify
+	queriesOverflow atomic.Uint64 // dropped: too many at once, or the journal took no more
+	repliesTaken    atomic.Uint64 // for clients of this node
+	repliesRefused  atomic.Uint64 // forged, or to a query that nobody here asked
+	repliesLate     atomic.Uint64 // after the time of their query
+	repliesRelayed  atomic.Uint64 // passed on for others
+
 	noticesDropped atomic.Uint64 // the observer did not keep up
 	rotations      atomic.Uint64 // times that another epoch came into use
 	statementsBad  atomic.Uint64 // packets of epoch statements or revocations that do not pair up

@@ -70,6 +70,9 @@ type recorder struct {
 	mu      sync.Mutex
 	members []string
 	events  []Event
+	queries []Query
+
+	answer func(Query) // what the host does with a query; nil: nothing
 }
 
 func (r *recorder) MemberEvent(kind string, m Member) {
@@ -82,6 +85,29 @@ func (r *recorder) UserEvent(e Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.events = append(r.events, e)
+}
+
+func (r *recorder) Query(q Query) {
+	r.mu.Lock()
+	r.queries = append(r.queries, q)
+	answer := r.answer
+	r.mu.Unlock()
+	if answer != nil {
+		answer(q)
+	}
+}
+
+func (r *recorder) asked() []Query {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.queries)
+}
+
+// forget forgets the queries so far.
+func (r *recorder) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.queries = nil
 }
 
 func (r *recorder) names() []string {
@@ -321,5 +347,18 @@ func (v testVerifier) VerifyEvent(raw []byte, now time.Time) (Event, error) {
 	return Event{
 		ID: e.ID, Name: e.Name, Payload: e.Payload, LTime: e.LTime, Issued: e.Issued, Expires: e.Expires,
 		Nodes: e.Nodes, Principal: string(e.Token.Subject), ClientKey: [32]byte(e.Token.Key), TokenID: e.Token.ID,
+	}, nil
+}
+
+func (v testVerifier) VerifyQuery(raw []byte, now time.Time) (Query, error) {
+	q, err := v.Verifier.VerifyQuery(raw, now)
+	if err != nil {
+		return Query{}, err
+	}
+	return Query{
+		ID: QueryID(q.ID), Name: q.Name, Payload: q.Payload, LTime: q.LTime, Issued: q.Issued, Expires: q.Expires,
+		Timeout: q.Timeout, Ack: q.Ack, Ping: q.Name == rpcauth.PingQuery, Relay: int(q.Relay), Origin: string(q.Origin),
+		Nodes: q.Nodes, Principal: string(q.Token.Subject), ClientKey: [32]byte(q.Token.Key), TokenID: q.Token.ID,
+		For: func(node string, tags map[string]string) bool { return q.For(pki.Name(node), tags) },
 	}, nil
 }

@@ -32,6 +32,7 @@ func (n *Node) Info() map[string]map[string]string {
 		"evicted":      strconv.Itoa(evicted),
 		"revocations":  strconv.Itoa(len(n.revocations.list())),
 		"health_score": strconv.Itoa(n.list.GetHealthScore()),
+		"query_queue":  strconv.Itoa(n.queryGossip.queue.NumQueued()),
 		"event_queue":  strconv.Itoa(n.eventGossip.queue.NumQueued()),
 		"encrypted":    "true",
 	}

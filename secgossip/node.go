@@ -2,8 +2,8 @@
 // and events among hosts that share only a hostile network.
 //
 // A Node is one member of one cluster. It finds the others by their addresses,
-// proves who it is, keeps a list of who is alive, and spreads events that clients
-// signed. Everything it sends is sealed with AES-256-GCM under keys that only
+// proves who it is, keeps a list of who is alive, and spreads events and queries that
+// clients signed. Everything it sends is sealed with AES-256-GCM under keys that only
 // the two ends have; keys come from epochs, which keepers replace (see Rotate).
 //
 //	node, err := secgossip.New(secgossip.Config{ … })
@@ -57,6 +57,9 @@ type Node struct {
 	eventGossip      *gossip
 	epochGossip      *gossip
 	revocationGossip *gossip
+	queryGossip      *gossip
+	queries          *queries
+	queriesIn        chan queryPacket    // what packets say about queries
 	incoming         chan []byte         // events to verify
 	notices          chan func(Observer) // for the observer, in order
 	statements       chan told           // epoch statements to learn from
@@ -132,6 +135,9 @@ func New(config Config) (*Node, error) {
 		notices:     make(chan func(Observer), noticeQueue),
 		statements:  make(chan told, statementQueue),
 
+		queries:   newQueries(),
+		queriesIn: make(chan queryPacket, incomingReplies),
+
 		revocationsIn: make(chan [][]byte, statementQueue),
 		kick:          make(chan struct{}, 1),
 		moved:         make(chan struct{}, 1),
@@ -151,6 +157,7 @@ func (n *Node) start() error {
 	n.eventGossip = newGossip(wire.PacketEvents, wire.BatchEvents, retransmit*n.settings.RetransmitMult, n.liveCount)
 	n.epochGossip = newGossip(wire.PacketEpochs, wire.BatchEpochs, retransmit*n.settings.RetransmitMult, n.liveCount)
 	n.revocationGossip = newGossip(wire.PacketRevocations, wire.BatchRevocations, retransmit*n.settings.RetransmitMult, n.liveCount)
+	n.queryGossip = newGossip(wire.PacketQueries, wire.BatchQueries, retransmit*n.settings.RetransmitMult, n.liveCount)
 	n.revocations = newRevocations(n.config.Trust, n.logger, n.clusterTime, n.revocationsChanged, n.passOnRevocations)
 	n.config.Trust.SetRevoked(n.revocations.Revoked)
 	n.ledger = newLedger(n.config.Trust, n.config.Keyring, n.logger, n.clusterTime, n.epochsChanged, n.passOn)
@@ -172,6 +179,7 @@ func (n *Node) start() error {
 		Ledger:      n.ledger,
 		Revocations: n.revocations,
 		Batch:       n.receive,
+		Reply:       n.replyByStream,
 		Reported:    n.hearReport,
 		Strangers:   n.config.Strangers,
 		Network:     n.config.Network,
@@ -226,6 +234,7 @@ func (n *Node) start() error {
 	n.running.Go(n.statementLoop)
 	n.running.Go(n.reportLoop)
 	n.running.Go(n.revocationLoop)
+	n.running.Go(n.queryLoop)
 	if n.list, err = memberlist.Create(n.settings); err != nil {
 		return err
 	}
@@ -291,6 +300,7 @@ func (n *Node) Close() error {
 	var problems []error
 	n.closing.Do(func() {
 		n.cancel()
+		n.queries.barrier()
 		if n.list != nil {
 			problems = append(problems, n.list.Shutdown())
 		}
@@ -351,6 +361,8 @@ func (n *Node) receive(from *guard.Peer, kind wire.PacketType, items [][]byte) {
 		n.receiveStatements(from, items)
 	case wire.PacketRevocations:
 		n.receiveRevocations(items)
+	case wire.PacketQueries, wire.PacketReplies, wire.PacketRelay, wire.PacketTaken:
+		n.receiveQueries(from, kind, items)
 	}
 }
 

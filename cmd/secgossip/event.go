@@ -79,10 +79,15 @@ func (e *env) payload(args []string) ([]byte, error) {
 	if args[0] != "-" {
 		return []byte(args[0]), nil
 	}
+	return e.stdinUpTo(rpcauth.MaxEventPayload)
+}
+
+// stdinUpTo reads all of stdin.
+func (e *env) stdinUpTo(most int64) ([]byte, error) {
 	// One byte more than fits, so that a longer payload is refused and not cut.
-	payload, err := io.ReadAll(io.LimitReader(e.stdin, rpcauth.MaxEventPayload+1))
-	if len(payload) > rpcauth.MaxEventPayload {
-		return nil, fmt.Errorf("%w: the payload on stdin has more than %d bytes, which is the most", errUsage, rpcauth.MaxEventPayload)
+	payload, err := io.ReadAll(io.LimitReader(e.stdin, most+1))
+	if int64(len(payload)) > most {
+		return nil, fmt.Errorf("%w: the payload on stdin has more than %d bytes, which is the most", errUsage, most)
 	}
 	return payload, err
 }

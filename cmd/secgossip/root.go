@@ -89,6 +89,7 @@ Start with:
 	root.AddCommand(
 		newInitCmd(e), newPKICmd(e), newAgentCmd(e),
 		newEventCmd(e), newMembersCmd(e), newInfoCmd(e), newStatusCmd(e), newStreamCmd(e), newLeaveCmd(e), newRTTCmd(e),
+		newQueryCmd(e), newRespondCmd(e), newReachabilityCmd(e),
 		newHandlersCmd(e), newReloadCmd(e),
 		newEvictCmd(e), newBanCmd(e), newUnbanCmd(e),
 		newKeysCmd(e), newKeygenCmd(), newVersionCmd(e),

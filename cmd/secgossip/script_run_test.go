@@ -94,11 +94,19 @@ func (w *world) daemon(ts *testscript.TestScript, name string) *daemon {
 }
 
 func cmdSignal(ts *testscript.TestScript, args []string) {
-	usage(ts, len(args) == 2, "signal NAME INT|TERM|KILL|HUP")
-	signals := map[string]os.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "KILL": syscall.SIGKILL, "HUP": syscall.SIGHUP}
+	usage(ts, len(args) == 2, "signal NAME INT|TERM|KILL|HUP|STOP")
+	signals := map[string]os.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "KILL": syscall.SIGKILL, "HUP": syscall.SIGHUP, "STOP": syscall.SIGSTOP}
 	signal, ok := signals[args[1]]
-	usage(ts, ok, "signal NAME INT|TERM|KILL|HUP")
-	ts.Check(worldOf(ts).daemon(ts, args[0]).cmd.Process.Signal(signal))
+	usage(ts, ok, "signal NAME INT|TERM|KILL|HUP|STOP")
+	d := worldOf(ts).daemon(ts, args[0])
+	if signal == syscall.SIGSTOP {
+		// Either process that goes on would notice that the other does not.
+		for _, pid := range processesOf(ts, d) {
+			ts.Check(syscall.Kill(pid, syscall.SIGSTOP))
+		}
+		return
+	}
+	ts.Check(d.cmd.Process.Signal(signal))
 }
 
 func cmdEnded(ts *testscript.TestScript, args []string) {
@@ -146,6 +154,18 @@ func cmdWaitFor(ts *testscript.TestScript, args []string) {
 			ts.Fatalf("%s has not %d of %s:\n%s", args[0], count, re, content)
 		}
 	}
+}
+
+// cmdCapture puts what the group of an expression matches in a file into a variable.
+func cmdCapture(ts *testscript.TestScript, args []string) {
+	usage(ts, len(args) == 3, "capture VARIABLE FILE RE")
+	re, err := regexp.Compile("(?m)" + args[2])
+	ts.Check(err)
+	match := re.FindStringSubmatch(ts.ReadFile(args[1]))
+	if len(match) != 2 {
+		ts.Fatalf("%s has no %s", args[1], re)
+	}
+	ts.Setenv(args[0], match[1])
 }
 
 func cmdExits(ts *testscript.TestScript, args []string) {

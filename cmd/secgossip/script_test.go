@@ -97,6 +97,7 @@ func TestScripts(t *testing.T) {
 			"refuses":   onlyPositive(cmdRefuses),
 			"daemon":    onlyPositive(cmdDaemon),
 			"waitfor":   onlyPositive(cmdWaitFor),
+			"capture":   onlyPositive(cmdCapture),
 			"signal":    onlyPositive(cmdSignal),
 			"ended":     onlyPositive(cmdEnded),
 			"fields":    onlyPositive(cmdFields),

@@ -31,9 +31,10 @@ func newStreamCmd(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use:   "stream [FILTER...]",
 		Short: "Show events as they happen",
-		Long: `stream shows events and member changes until it is stopped. A FILTER is what an
-event handler takes: user, user:NAME, member-join, member-leave, member-failed,
-member-update or *.`,
+		Long: `stream shows events, queries and member changes until it is stopped. A FILTER is
+what an event handler takes: user, user:NAME, query, query:NAME, member-join,
+member-leave, member-failed, member-update or *. With a filter for queries the
+agent waits for an answer by respond until each query's deadline.`,
 		Example: "  secgossip stream user:deploy member-failed",
 		Args:    cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -98,6 +99,10 @@ func viewOf(record *secgossipv1.EventRecord) recordView {
 		view.Type, view.EventID, view.LTime = "user", u.GetEventId(), u.GetLtime()
 		view.Name, view.Payload, view.Principal = u.GetName(), u.GetPayload(), u.GetPrincipal()
 	}
+	if q := record.GetQuery(); q != nil {
+		view.Type, view.EventID, view.LTime = "query", q.GetQueryId(), q.GetLtime()
+		view.Name, view.Payload, view.Principal = q.GetName(), q.GetPayload(), q.GetPrincipal()
+	}
 	if m := record.GetMember(); m != nil {
 		view.Type = m.GetType()
 		var all memberFilter
@@ -113,6 +118,9 @@ func line(v recordView) string {
 	head := v.Seen.UTC().Format(time.RFC3339) + " " + safe(v.Type)
 	if v.Type == "user" {
 		return fmt.Sprintf("%s %s by %s: %s", head, safe(v.Name), safe(v.Principal), payloadText(v.Payload))
+	}
+	if v.Type == "query" {
+		return fmt.Sprintf("%s %s %s by %s: %s", head, safe(v.EventID), safe(v.Name), safe(v.Principal), payloadText(v.Payload))
 	}
 	for _, m := range v.Members {
 		head += " " + safe(m.Name)

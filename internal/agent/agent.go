@@ -112,6 +112,10 @@ func (a *Agent) start(at home.Home, settle settle) error {
 		a.logger.Warn("keyring was damaged, its previous version is in use; newer epochs are fetched from other members")
 	}
 	a.runner.know(a.identity.Trust)
+	events := newHub()
+	answers := &answers{hub: events, logger: a.logger}
+	take := answers.take
+	a.runner.say.Store(&take)
 	listener, err := net.Listen(tcpNetwork(a.plan.rpc), a.plan.rpc.String())
 	if err != nil {
 		return listenError("rpc-addr", a.plan.rpc, err)
@@ -119,7 +123,6 @@ func (a *Agent) start(at home.Home, settle settle) error {
 	own := func() (*tls.Certificate, error) { return a.identity.Identity.Certificate() }
 	a.rpc = rpc.NewListener(listener, a.identity.Trust.ServerTLS(own, []pki.Kind{pki.KindClient}, time.Now))
 	verifier := rpcauth.NewVerifier(a.identity.Trust)
-	events := newHub()
 	a.node, err = secgossip.New(secgossip.Config{
 		Identity: a.identity.Identity,
 		Trust:    a.identity.Trust,
@@ -148,6 +151,7 @@ func (a *Agent) start(at home.Home, settle settle) error {
 	if err != nil {
 		return listenError("bind", a.plan.bind, err)
 	}
+	answers.node.Store(a.node)
 	a.runner.follow(a.node.SignedRevocations)
 	a.serveMetrics()
 	return a.serve(verifier, events)

@@ -61,6 +61,22 @@ func (h *hub) publish(e handler.Event, record *secgossipv1.EventRecord) {
 	}
 }
 
+// answers reports whether a stream is open that may answer a query of this name: one
+// of whose filters is for queries. Whoever only looks at everything does not count, or
+// nobody could look without holding up every query.
+func (h *hub) answers(name string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for s := range h.subscribers {
+		for _, f := range s.filters {
+			if f.Kind == handler.KindQuery && (f.Name == "" || f.Name == name) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func wants(filters []handler.Filter, e handler.Event) bool {
 	return len(filters) == 0 || handler.Spec{Filters: filters}.Matches(e)
 }

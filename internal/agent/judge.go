@@ -10,8 +10,8 @@ import (
 	"github.com/secgossip/secgossip/rpcauth"
 )
 
-// judge decides for the runner which events handlers are run for. It believes nothing
-// that the network process says of an event, only what the client signed.
+// judge decides for the runner which events and queries handlers are run for. It
+// believes nothing that the network process says of one, only what the client signed.
 type judge struct {
 	verifier *rpcauth.Verifier
 	node     pki.Name
@@ -19,10 +19,11 @@ type judge struct {
 	now      func() time.Time
 	gaps     func() bool // whether runs of before this start may be forgotten
 
-	seen map[eventKey]int64 // until when each event would be valid, in milliseconds since 1970
+	seen map[eventKey]int64 // until when each would be valid, in milliseconds since 1970
 }
 
-// eventKey is an event as a node takes it once: a hash of the client's key and the id.
+// eventKey is an event or a query as a node takes it once: a hash of the client's key and
+// the id.
 type eventKey [16]byte
 
 // maxSeen is as many events as a node's journal holds, which is 12 MiB of memory then.
@@ -54,23 +55,44 @@ func (j *judge) event(raw []byte) (*rpcauth.Event, error) {
 	if err != nil {
 		return nil, err
 	}
-	key := keyOfEvent(e)
-	_, seen := j.seen[key]
-	switch {
-	case !e.For(j.node):
-		err = errElsewhere
-	case e.Issued.Before(j.started.Add(-pki.Tolerance)) && j.gaps():
-		err = errOld
-	case seen:
-		err = errSeen
-	case !j.room(now):
-		err = errManyEvents
-	}
-	if err != nil {
+	old := e.Issued.Before(j.started.Add(-pki.Tolerance)) && j.gaps()
+	if err := j.admit(keyOfEvent(e), e.For(j.node), old, e.Expires, now); err != nil {
 		return nil, fmt.Errorf("event %q: %w", e.Name, err)
 	}
-	j.seen[key] = e.Expires.UnixMilli()
 	return e, nil
+}
+
+// query returns the query in raw if handlers may be run for it on a node of these tags,
+// and remembers it. Whatever the journal says, none is from before this start: nobody
+// waits for its answers any more.
+func (j *judge) query(raw []byte, tags map[string]string) (*rpcauth.Query, error) {
+	now := j.now()
+	q, err := j.verifier.VerifyQuery(raw, now)
+	if err != nil {
+		return nil, err
+	}
+	old := q.Issued.Before(j.started.Add(-pki.Tolerance))
+	if err := j.admit(eventKey(q.ID), q.For(j.node, tags), old, q.Expires, now); err != nil {
+		return nil, fmt.Errorf("query %q: %w", q.Name, err)
+	}
+	return q, nil
+}
+
+// admit remembers what is genuine, if handlers may be run for it.
+func (j *judge) admit(key eventKey, here, old bool, expires, now time.Time) error {
+	_, seen := j.seen[key]
+	switch {
+	case !here:
+		return errElsewhere
+	case old:
+		return errOld
+	case seen:
+		return errSeen
+	case !j.room(now):
+		return errManyEvents
+	}
+	j.seen[key] = expires.UnixMilli()
+	return nil
 }
 
 func keyOfEvent(e *rpcauth.Event) eventKey {

@@ -198,3 +198,62 @@ func TestRunnerAsksWhetherAClientWasRevoked(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// query is signed by a client for the node web-1 to take.
+func (c *cluster) query(t *testing.T, client string, grant rpcauth.Grant, tags []rpcauth.TagFilter, nodes []string, issued time.Time) []byte {
+	t.Helper()
+	key := keyOf(client)
+	_, token, err := rpcauth.Mint(c.root, rpcauth.TokenRequest{
+		Subject: pki.Name(client), Key: key.Public().(ed25519.PublicKey), Grants: []rpcauth.Grant{grant},
+	}, today.Add(-time.Hour))
+	check(t, err)
+	raw, _, err := rpcauth.SignQuery(key, token, rpcauth.QueryRequest{
+		Cluster: c.trust.Cluster(), Origin: "web-3", Name: "load", Tags: tags, Nodes: nodes, Timeout: time.Minute,
+	}, issued)
+	check(t, err)
+	return raw
+}
+
+// Threat L12, of queries.
+func TestRunnerBelievesOnlyQueriesThatAClientSignedForThisNodeNowAndOnce(t *testing.T) {
+	c, other := newCluster(t, "demo"), newCluster(t, "other")
+	now := today.Add(10 * time.Minute)
+	const grant = "query:load"
+	role := func(expr string) []rpcauth.TagFilter { return []rpcauth.TagFilter{{Tag: "role", Expr: expr}} }
+	good := c.query(t, "alice", grant, nil, nil, now)
+	for what, test := range map[string]struct {
+		raw  []byte
+		want error // nil: it is believed
+	}{
+		"good":                    {good, nil},
+		"for this node":           {c.query(t, "alice", grant, nil, []string{"web-1"}, now), nil},
+		"for nodes of its tags":   {c.query(t, "alice", grant, role("w.b"), nil, now), nil},
+		"for nodes of other tags": {c.query(t, "alice", grant, role("db"), nil, now), errElsewhere},
+		"for another node":        {c.query(t, "alice", grant, nil, []string{"web-2"}, now), errElsewhere},
+		"of another cluster":      {other.query(t, "alice", grant, nil, nil, now), errAny},
+		"without the grant":       {c.query(t, "carol", "query:other", nil, nil, now), rpcauth.ErrGrant},
+		"an event":                {c.event(t, c.root, "alice", "event:deploy", nil, now), errAny},
+		"expired":                 {c.query(t, "alice", grant, nil, nil, now.Add(-4*time.Minute)), rpcauth.ErrExpired},
+	} {
+		j := newJudge(c.trust, "web-1", func() bool { return false }, func() time.Time { return today })
+		j.now = func() time.Time { return now }
+		_, err := j.query(test.raw, map[string]string{"role": "web"})
+		switch {
+		case test.want == nil && err != nil, test.want == errAny && err == nil,
+			test.want != nil && test.want != errAny && !errors.Is(err, test.want):
+			t.Errorf("%s: got %v, want %v", what, err, test.want)
+		}
+	}
+
+	j := newJudge(c.trust, "web-1", func() bool { return false }, func() time.Time { return now })
+	if _, err := j.query(good, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := j.query(good, nil); !errors.Is(err, errSeen) {
+		t.Errorf("a second time: got %v", err)
+	}
+	j.started = now.Add(3 * time.Minute) // which a clock that was set makes possible
+	if _, err := j.query(c.query(t, "bob", grant, nil, nil, now), nil); !errors.Is(err, errOld) {
+		t.Errorf("of before the start: got %v", err)
+	}
+}

@@ -8,10 +8,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/secgossip/secgossip/handler"
 	"github.com/secgossip/secgossip/internal/link"
 	"github.com/secgossip/secgossip/pki"
+	"github.com/secgossip/secgossip/rpcauth"
 	"github.com/secgossip/secgossip/secgossip"
 )
 
@@ -19,6 +22,7 @@ import (
 // runner, but for what asks for an answer.
 type remote struct {
 	link *link.Link
+	say  atomic.Pointer[func(handler.Answer)] // takes answers to queries; nil: nobody does yet
 
 	asking chan struct{} // holds a token while nobody asks: answers are large
 
@@ -85,6 +89,15 @@ func (r *remote) user(e secgossip.Event) error {
 		return err
 	}
 	return r.link.Offer(&link.Signed{Raw: e.Raw})
+}
+
+// query passes a query of a client on, behind what its signature rests on. One answer
+// comes back to answer.
+func (r *remote) query(q secgossip.Query) error {
+	if err := r.tellTrust(time.Now()); err != nil {
+		return err
+	}
+	return r.link.Offer(&link.Query{Query: rpcauth.QueryID(q.ID).String(), Raw: q.Raw, Deadline: q.Deadline.UnixMilli()})
 }
 
 // tags says what this node's tags are from now on.
@@ -200,6 +213,12 @@ func (r *remote) reread(ctx context.Context) (*link.Reloaded, error) {
 
 // hear takes in what the runner tells.
 func (r *remote) hear(m link.Message) {
+	if a, ok := m.(*link.Answer); ok {
+		if say := r.say.Load(); say != nil {
+			(*say)(handler.Answer{QueryID: a.Query, Output: a.Output, Found: a.Found})
+		}
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch m := m.(type) {

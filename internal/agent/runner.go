@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/secgossip/secgossip/handler"
@@ -32,6 +33,7 @@ type runner struct {
 	revoked  *secgossip.RevocationList
 	handlers *handler.Runner
 	started  runJournal
+	link     atomic.Pointer[link.Link] // nil: not serving yet
 	level    slog.LevelVar
 	logger   *slog.Logger
 	tags     map[string]string // for the goroutine of serve
@@ -43,7 +45,7 @@ type runner struct {
 	reloads  chan uint64              // what asks for one
 	answers  chan link.Message        // of the network process to its halves
 
-	refused  uint64 // events that were not believed
+	refused  uint64 // events and queries that were not believed
 	lastWarn time.Time
 }
 
@@ -72,6 +74,7 @@ func newRunner(at home.Home, settings Settings, plan plan, who account, log io.W
 		Private:       append(at.Private(), settings.unlock().Private()...),
 		Journal:       &r.started,
 		UnfinishedDir: filepath.Join(at.Runner(), "unfinished"),
+		OnAnswer:      r.answer,
 		Logger:        r.logger,
 	})
 	if err != nil {
@@ -86,6 +89,7 @@ var errTold = errors.New("the network process of the agent said what it may not 
 // serve does what the network process asks for until that says how the agent ended, or
 // is gone: then the error says why. running is called when the agent runs.
 func (r *runner) serve(l *link.Link, running func()) (*link.Final, error) {
+	r.link.Store(l)
 	ctx, cancel := context.WithCancel(context.Background())
 	var reloading sync.WaitGroup
 	reloading.Go(func() { r.reloadAsked(ctx, l) })
@@ -108,7 +112,7 @@ func (r *runner) serve(l *link.Link, running func()) (*link.Final, error) {
 		case *link.Members:
 			err = r.members(m)
 		case *link.Query:
-			err = r.query(l, m)
+			err = r.query(m)
 		case *link.Issuer:
 			// One that does not verify is nobody's: events that rest on it are refused.
 			_, _ = r.public.Trust.AddIssuer(m.Certificate, time.Now())
@@ -153,15 +157,20 @@ func (r *runner) begin() {
 func (r *runner) signed(raw []byte) {
 	e, err := r.judge.event(raw)
 	if err != nil {
-		r.refused++
-		// A line a second is enough to say so.
-		if now := time.Now(); now.Sub(r.lastWarn) >= time.Second {
-			r.lastWarn = now
-			r.logger.Warn("no handler is run for an event", "error", err)
-		}
+		r.refuse(err)
 		return
 	}
 	r.handlers.Dispatch(r.eventOf(e))
+}
+
+// refuse counts what does not hold.
+func (r *runner) refuse(err error) {
+	r.refused++
+	// A line a second is enough to say so.
+	if now := time.Now(); now.Sub(r.lastWarn) >= time.Second {
+		r.lastWarn = now
+		r.logger.Warn("no handler is run for an event", "error", err)
+	}
 }
 
 func (r *runner) eventOf(e *rpcauth.Event) handler.Event {
@@ -179,10 +188,46 @@ func (r *runner) eventOf(e *rpcauth.Event) handler.Event {
 	}
 }
 
-// query answers a query. No client signs any yet, so none is believed.
-func (r *runner) query(l *link.Link, m *link.Query) error {
-	r.refused++
-	return l.Send(&link.Answer{Query: m.Query, Problem: "no handler is run for a query"})
+// query runs handlers for a query that holds. The network process is told of the end by
+// answer, or here that nobody answers.
+func (r *runner) query(m *link.Query) error {
+	q, err := r.judge.query(m.Raw, r.tags)
+	if err == nil && q.ID.String() != m.Query {
+		err = fmt.Errorf("query %q: told as another", q.Name)
+	}
+	if err != nil {
+		r.refuse(err)
+		return r.link.Load().Send(&link.Answer{Query: m.Query})
+	}
+	// The network process knows when the query came. It cannot make it last longer
+	// than the client has said.
+	deadline := r.judge.now().Add(q.Timeout)
+	if told := time.UnixMilli(m.Deadline); told.Before(deadline) {
+		deadline = told
+	}
+	r.handlers.Dispatch(handler.Event{
+		Kind:      handler.KindQuery,
+		Name:      q.Name,
+		LTime:     q.LTime,
+		Payload:   q.Payload,
+		Principal: string(q.Token.Subject),
+		TokenID:   hex.EncodeToString(q.Token.ID[:]),
+		EventID:   q.ID.String(),
+		Origin:    string(q.Origin),
+		Expires:   q.Expires,
+		Deadline:  deadline,
+		SelfName:  string(r.public.Name),
+		SelfTags:  r.tags,
+	})
+	return nil
+}
+
+// answer passes on what the handlers say to a query. An answer that finds no room is
+// none: the query ends at its deadline.
+func (r *runner) answer(a handler.Answer) {
+	if l := r.link.Load(); l != nil {
+		_ = l.Offer(&link.Answer{Query: a.QueryID, Output: a.Output, Found: a.Found})
+	}
 }
 
 // members runs handlers for a member event. Nothing in it is signed: a network process

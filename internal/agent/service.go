@@ -57,6 +57,8 @@ func (s *service) refusal(err error) error {
 	switch {
 	case errors.Is(err, rpcauth.ErrGrant), errors.Is(err, secgossip.ErrNotYours):
 		code = connect.CodePermissionDenied
+	case errors.Is(err, secgossip.ErrNoQuery):
+		code = connect.CodeNotFound
 	case errors.Is(err, secgossip.ErrDuplicate):
 		code = connect.CodeAlreadyExists
 	case errors.Is(err, secgossip.ErrBusy), errors.Is(err, secgossip.ErrUnwritten):
@@ -66,7 +68,7 @@ func (s *service) refusal(err error) error {
 		code = connect.CodeFailedPrecondition
 	case errors.Is(err, secgossip.ErrStep), errors.Is(err, secgossip.ErrRevoke), errors.Is(err, secgossip.ErrRevocations):
 		code = connect.CodeOutOfRange
-	case errors.Is(err, secgossip.ErrTooLarge), isRefusal(err):
+	case errors.Is(err, secgossip.ErrTooLarge), errors.Is(err, secgossip.ErrOrigin), errors.Is(err, errQueryID), isRefusal(err):
 		code = connect.CodeInvalidArgument
 	default:
 		s.logger.Error("rpc failed", "error", err)

@@ -3,12 +3,40 @@ package agent
 import (
 	"time"
 
+	"github.com/secgossip/secgossip/pki"
 	"github.com/secgossip/secgossip/rpcauth"
 	"github.com/secgossip/secgossip/secgossip"
 )
 
 // eventVerifier lets the gossip core ask rpcauth, which it does not know.
 type eventVerifier struct{ verifier *rpcauth.Verifier }
+
+// VerifyQuery implements secgossip.Verifier.
+func (v eventVerifier) VerifyQuery(raw []byte, now time.Time) (secgossip.Query, error) {
+	q, err := v.verifier.VerifyQuery(raw, now)
+	if err != nil {
+		return secgossip.Query{}, err
+	}
+	return secgossip.Query{
+		ID:        secgossip.QueryID(q.ID),
+		Name:      q.Name,
+		Payload:   q.Payload,
+		LTime:     q.LTime,
+		Issued:    q.Issued,
+		Expires:   q.Expires,
+		Timeout:   q.Timeout,
+		Raw:       raw,
+		Ack:       q.Ack,
+		Ping:      q.Name == rpcauth.PingQuery,
+		Relay:     int(q.Relay),
+		Origin:    string(q.Origin),
+		Nodes:     q.Nodes,
+		Principal: string(q.Token.Subject),
+		ClientKey: [32]byte(q.Token.Key),
+		TokenID:   q.Token.ID,
+		For:       func(node string, tags map[string]string) bool { return q.For(pki.Name(node), tags) },
+	}, nil
+}
 
 // VerifyEvent implements secgossip.Verifier.
 func (v eventVerifier) VerifyEvent(raw []byte, now time.Time) (secgossip.Event, error) {

@@ -35,7 +35,7 @@ const (
 var layout = []row{
 	{
 		pkg:    "cmd/secgossip", // commands: flags in, text or JSON out
-		ours:   "internal/agent internal/home internal/rpc rpcauth pki keyring " + apiParts,
+		ours:   "internal/agent internal/home internal/rpc internal/reply rpcauth pki keyring " + apiParts,
 		theirs: "github.com/spf13/cobra github.com/spf13/pflag golang.org/x/term golang.org/x/sys " + rpcStack,
 	},
 	{
@@ -100,7 +100,7 @@ var layout = []row{
 	},
 	{
 		pkg: "secgossip", // the gossip core
-		ours: "keyring pki internal/cose secgossip/internal/wire secgossip/internal/seal " +
+		ours: "keyring pki internal/cose internal/reply secgossip/internal/wire secgossip/internal/seal " +
 			"secgossip/internal/guard secgossip/internal/transport",
 		// memberlist reports the problems of a join as a multierror; coordinates are
 		// computed as in Serf.
@@ -154,6 +154,11 @@ var layout = []row{
 		pkg:    "internal/cose", // the one kind of signed object
 		theirs: "github.com/fxamacker/cbor/v2",
 		never:  noWorld,
+	},
+	{
+		pkg:   "internal/reply", // what a node says to a query
+		ours:  "internal/cose",
+		never: noWorld,
 	},
 	{
 		pkg:    "handler", // runs operators' programs: nothing of ours, so that it can never reach a key

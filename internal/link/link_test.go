@@ -31,7 +31,7 @@ func messages(side Side) []Message {
 			&Run{Ask: 8, Handler: 1, Program: "/bin/x", Event: "user", Name: "deploy", EventID: "00", Principal: "operator", Started: true, ExitCode: -1,
 				Problem: "killed", Begin: 1 << 50, Duration: 30_000_000, Stdout: long, StdoutOmitted: 1, Stderr: long, StderrOmitted: 1},
 			&Report{Ask: 7, Refused: 3},
-			&Answer{Query: 9, Output: long[:MaxAnswer]}, &Answer{Query: 9, Problem: "no handler"},
+			&Answer{Query: "00", Output: make([]byte, MaxAnswer), Found: true}, &Answer{Query: "00"},
 		}
 	}
 	return []Message{
@@ -39,7 +39,7 @@ func messages(side Side) []Message {
 		&Members{Event: "member-join", Members: []Member{
 			{Name: "web-1", Addr: []byte{192, 0, 2, 1}, Tags: map[string]string{"role": "web", "a": ""}}, {Name: "web-2"},
 		}},
-		&Query{Query: 9, Raw: []byte("query"), Deadline: 1 << 41},
+		&Query{Query: "00", Raw: []byte("query"), Deadline: 1 << 41},
 		&Issuer{Certificate: []byte("certificate")}, &Revocation{Statement: []byte("statement"), Credential: []byte("credential")},
 		&Tags{Tags: map[string]string{"role": "web"}}, &Tags{},
 		&Ask{Ask: 7, Handler: -1}, &Ask{Ask: 8, Runs: 20, EventID: "00", Handler: 1},
@@ -115,6 +115,8 @@ func TestLimitsHoldForBothEnds(t *testing.T) {
 	for what, m := range map[string]Message{
 		"event":      &Signed{Raw: make([]byte, maxSigned+1)},
 		"query":      &Query{Raw: make([]byte, maxSigned+1)},
+		"query's id": &Query{Query: long},
+		"answered":   &Answer{Query: long},
 		"issuer":     &Issuer{Certificate: make([]byte, maxCertificate+1)},
 		"revocation": &Revocation{Statement: make([]byte, maxStatement+1)},
 		"name":       &Members{Event: "member-join", Members: []Member{{Name: long}}},
@@ -166,7 +168,7 @@ func TestLargestMessagesFitTheirFrames(t *testing.T) {
 		&Handler{Spec: text, Title: text, Program: text, Filters: names[:MaxName], User: name, Degraded: text, Layers: layers},
 		&Run{Program: text, Event: name, Name: name, EventID: name, Principal: name, Problem: text,
 			Stdout: make([]byte, MaxOutput), Stderr: make([]byte, MaxOutput)},
-		&Answer{Output: make([]byte, MaxAnswer), Problem: text}, &Members{Event: name, Members: members},
+		&Answer{Query: name, Output: make([]byte, MaxAnswer)}, &Members{Event: name, Members: members},
 		&Final{Problem: text, Hint: text}, &Checked{Problem: text, Hint: text},
 	} {
 		if _, err := Append(nil, m); err != nil {

@@ -45,8 +45,8 @@ const (
 const (
 	// MaxOutput is what is kept of one output of a run: its first and last 32 KiB.
 	MaxOutput = 64 << 10
-	// MaxAnswer is the most that answers a query.
-	MaxAnswer = 64 << 10
+	// MaxAnswer is the most that answers a query, as package handler has it.
+	MaxAnswer = 1 << 20
 	// MaxMembers is how many members one event is about at most. With 64 bytes of name
 	// and 512 of tags each they fit a frame of theirs.
 	MaxMembers = 1024
@@ -182,11 +182,11 @@ type Layer struct {
 	Detail   string `cbor:"3,keyasint"`
 }
 
-// Answer is what a handler wrote for a Query, or why there is no answer.
+// Answer is what the handlers have to say to a Query, once for each.
 type Answer struct {
-	Query   uint64 `cbor:"1,keyasint"`
-	Output  []byte `cbor:"2,keyasint"`
-	Problem string `cbor:"3,keyasint"`
+	Query  string `cbor:"1,keyasint"`
+	Output []byte `cbor:"2,keyasint"`
+	Found  bool   `cbor:"3,keyasint"` // whether they say anything
 }
 
 // Running says that the agent runs.
@@ -213,7 +213,7 @@ type Member struct {
 
 // Query is a query of a client, as it was signed, for handlers to answer.
 type Query struct {
-	Query    uint64 `cbor:"1,keyasint"` // what the Answer names
+	Query    string `cbor:"1,keyasint"` // its id, which the Answer names
 	Raw      []byte `cbor:"2,keyasint"`
 	Deadline int64  `cbor:"3,keyasint"` // milliseconds since 1970; what is signed may end it sooner
 }
@@ -413,7 +413,7 @@ func boundLayers(layers []Layer) bool {
 }
 
 func (m *Answer) check() error {
-	return bound(len(m.Output) <= MaxAnswer && within(MaxText, m.Problem))
+	return bound(len(m.Output) <= MaxAnswer && within(MaxName, m.Query))
 }
 
 func (*Running) check() error  { return nil }
@@ -428,7 +428,10 @@ func (m *Members) check() error {
 	return bound(ok)
 }
 
-func (m *Query) check() error  { return bound(len(m.Raw) <= maxSigned) }
+func (m *Query) check() error {
+	return bound(len(m.Raw) <= maxSigned && within(MaxName, m.Query))
+}
+
 func (m *Issuer) check() error { return bound(len(m.Certificate) <= maxCertificate) }
 
 func (m *Revocation) check() error {

@@ -23,5 +23,9 @@ func Rules() map[string]rpcauth.Rule {
 
 		secgossipv1connect.AgentServiceListRevocationsProcedure:   {AnyOf: []rpcauth.Verb{rpcauth.MembersRead, rpcauth.NodeEvict}},
 		secgossipv1connect.AgentServiceEstimateRoundTripProcedure: {AnyOf: []rpcauth.Verb{rpcauth.MembersRead}},
+
+		secgossipv1connect.AgentServicePrepareQueryProcedure: {AnyOf: []rpcauth.Verb{rpcauth.AskQuery}},
+		secgossipv1connect.AgentServiceAskQueryProcedure:     {AnyOf: []rpcauth.Verb{rpcauth.AskQuery}, Mutates: true},
+		secgossipv1connect.AgentServiceRespondQueryProcedure: {AnyOf: []rpcauth.Verb{rpcauth.AnswerQuery}, Mutates: true},
 	}
 }

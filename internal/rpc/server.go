@@ -5,11 +5,17 @@ import (
 	"log"
 	"net/http"
 	"time"
+
+	"github.com/secgossip/secgossip/api/secgossip/v1/secgossipv1connect"
 )
 
 // MaxRequest is the longest request body in bytes. The largest request there is,
 // FireEvent in JSON, has 5.5 kB; the rest is room for requests to come.
 const MaxRequest = 64 << 10
+
+// maxAnswerRequest is MaxRequest for RespondQuery alone: an answer of 1 MiB, in the
+// base64 of JSON.
+const maxAnswerRequest = 1<<20*4/3 + 1<<10
 
 // How long a caller may keep us waiting, and how much it may make us hold.
 const (
@@ -56,7 +62,11 @@ func bounded(next http.Handler, body, stall time.Duration) http.Handler {
 		if r.Body != nil && r.Body != http.NoBody {
 			// Errors: both protocols of our server have deadlines.
 			_ = control.SetReadDeadline(time.Now().Add(body))
-			r.Body = &timedBody{ReadCloser: http.MaxBytesReader(w, r.Body, MaxRequest), control: control}
+			most := int64(MaxRequest)
+			if r.URL.Path == secgossipv1connect.AgentServiceRespondQueryProcedure {
+				most = maxAnswerRequest
+			}
+			r.Body = &timedBody{ReadCloser: http.MaxBytesReader(w, r.Body, most), control: control}
 		}
 		next.ServeHTTP(&timedWriter{ResponseWriter: w, control: control, stall: stall}, r)
 	})

@@ -519,8 +519,10 @@ func (x *InfoSection) GetValues() map[string]string {
 type StreamEventsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Filters in the words of event handlers: "*", "user", "user:NAME",
-	// "member-join", "member-leave", "member-failed", "member-update",
-	// "member-reap". A record is sent when any of them fits; no filter at all
+	// "query", "query:NAME", "member-join", "member-leave", "member-failed",
+	// "member-update", "member-reap". A stream with a filter that begins with "query"
+	// is taken for one that answers: the agent then waits for that until the deadline.
+	// A record is sent when any of them fits; no filter at all
 	// means "*". At most 32, each at most 80 bytes.
 	Filters       []string `protobuf:"bytes,1,rep,name=filters,proto3" json:"filters,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -627,12 +629,13 @@ type EventRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// When the answering agent saw it, by its own clock.
 	Seen *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=seen,proto3" json:"seen,omitempty"`
-	// Which of the two it is.
+	// Which of them it is.
 	//
 	// Types that are valid to be assigned to Kind:
 	//
 	//	*EventRecord_User
 	//	*EventRecord_Member
+	//	*EventRecord_Query
 	Kind          isEventRecord_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -700,6 +703,15 @@ func (x *EventRecord) GetMember() *MemberEvent {
 	return nil
 }
 
+func (x *EventRecord) GetQuery() *Query {
+	if x != nil {
+		if x, ok := x.Kind.(*EventRecord_Query); ok {
+			return x.Query
+		}
+	}
+	return nil
+}
+
 type isEventRecord_Kind interface {
 	isEventRecord_Kind()
 }
@@ -714,9 +726,16 @@ type EventRecord_Member struct {
 	Member *MemberEvent `protobuf:"bytes,3,opt,name=member,proto3,oneof"`
 }
 
+type EventRecord_Query struct {
+	// A client asks a query.
+	Query *Query `protobuf:"bytes,20,opt,name=query,proto3,oneof"`
+}
+
 func (*EventRecord_User) isEventRecord_Kind() {}
 
 func (*EventRecord_Member) isEventRecord_Kind() {}
+
+func (*EventRecord_Query) isEventRecord_Kind() {}
 
 // UserEvent is an event that a client fired and this agent verified.
 type UserEvent struct {
@@ -2791,6 +2810,631 @@ func (x *Coordinate) GetError() float64 {
 	return 0
 }
 
+// PrepareQueryRequest has no fields.
+type PrepareQueryRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PrepareQueryRequest) Reset() {
+	*x = PrepareQueryRequest{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PrepareQueryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PrepareQueryRequest) ProtoMessage() {}
+
+func (x *PrepareQueryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PrepareQueryRequest.ProtoReflect.Descriptor instead.
+func (*PrepareQueryRequest) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{40}
+}
+
+// PrepareQueryResponse says what goes into a query that is handed to this agent.
+type PrepareQueryResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the agent's node, to sign as the query's origin.
+	Node string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// How long replies are usually waited for in a cluster of this size, in
+	// milliseconds.
+	TimeoutMs uint64 `protobuf:"varint,2,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	// How many members are known.
+	Members uint32 `protobuf:"varint,3,opt,name=members,proto3" json:"members,omitempty"`
+	// How many of them are alive.
+	Alive         uint32 `protobuf:"varint,4,opt,name=alive,proto3" json:"alive,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PrepareQueryResponse) Reset() {
+	*x = PrepareQueryResponse{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PrepareQueryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PrepareQueryResponse) ProtoMessage() {}
+
+func (x *PrepareQueryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PrepareQueryResponse.ProtoReflect.Descriptor instead.
+func (*PrepareQueryResponse) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *PrepareQueryResponse) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *PrepareQueryResponse) GetTimeoutMs() uint64 {
+	if x != nil {
+		return x.TimeoutMs
+	}
+	return 0
+}
+
+func (x *PrepareQueryResponse) GetMembers() uint32 {
+	if x != nil {
+		return x.Members
+	}
+	return 0
+}
+
+func (x *PrepareQueryResponse) GetAlive() uint32 {
+	if x != nil {
+		return x.Alive
+	}
+	return 0
+}
+
+// AskQueryRequest carries one query.
+type AskQueryRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The query as the client signed it: a COSE_Sign1, at most 1100 bytes.
+	Query         []byte `protobuf:"bytes,1,opt,name=query,proto3" json:"query,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AskQueryRequest) Reset() {
+	*x = AskQueryRequest{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AskQueryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AskQueryRequest) ProtoMessage() {}
+
+func (x *AskQueryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AskQueryRequest.ProtoReflect.Descriptor instead.
+func (*AskQueryRequest) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *AskQueryRequest) GetQuery() []byte {
+	if x != nil {
+		return x.Query
+	}
+	return nil
+}
+
+// AskQueryResponse is a batch of replies.
+type AskQueryResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Set in the first message and in no other.
+	Start *QueryStart `protobuf:"bytes,1,opt,name=start,proto3" json:"start,omitempty"`
+	// What came since the message before.
+	Replies []*QueryReply `protobuf:"bytes,2,rep,name=replies,proto3" json:"replies,omitempty"`
+	// Set in the last message and in no other.
+	Summary       *QuerySummary `protobuf:"bytes,3,opt,name=summary,proto3" json:"summary,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AskQueryResponse) Reset() {
+	*x = AskQueryResponse{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AskQueryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AskQueryResponse) ProtoMessage() {}
+
+func (x *AskQueryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AskQueryResponse.ProtoReflect.Descriptor instead.
+func (*AskQueryResponse) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *AskQueryResponse) GetStart() *QueryStart {
+	if x != nil {
+		return x.Start
+	}
+	return nil
+}
+
+func (x *AskQueryResponse) GetReplies() []*QueryReply {
+	if x != nil {
+		return x.Replies
+	}
+	return nil
+}
+
+func (x *AskQueryResponse) GetSummary() *QuerySummary {
+	if x != nil {
+		return x.Summary
+	}
+	return nil
+}
+
+// QueryStart says that a query is on its way.
+type QueryStart struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The query's id, 32 hexadecimal digits.
+	QueryId string `protobuf:"bytes,1,opt,name=query_id,json=queryId,proto3" json:"query_id,omitempty"`
+	// The nodes that are waited for, by name.
+	Targets []string `protobuf:"bytes,2,rep,name=targets,proto3" json:"targets,omitempty"`
+	// The issuers' certificates in DER that the agent knows, to check the credentials
+	// of those who reply.
+	Issuers       [][]byte `protobuf:"bytes,3,rep,name=issuers,proto3" json:"issuers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QueryStart) Reset() {
+	*x = QueryStart{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QueryStart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QueryStart) ProtoMessage() {}
+
+func (x *QueryStart) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QueryStart.ProtoReflect.Descriptor instead.
+func (*QueryStart) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *QueryStart) GetQueryId() string {
+	if x != nil {
+		return x.QueryId
+	}
+	return ""
+}
+
+func (x *QueryStart) GetTargets() []string {
+	if x != nil {
+		return x.Targets
+	}
+	return nil
+}
+
+func (x *QueryStart) GetIssuers() [][]byte {
+	if x != nil {
+		return x.Issuers
+	}
+	return nil
+}
+
+// QueryReply is what one node said.
+type QueryReply struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the node.
+	Node string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// One of ack, answer, nothing. After nothing no answer comes from the node.
+	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	// The answer, at most 1 MiB, any bytes.
+	Payload []byte `protobuf:"bytes,3,opt,name=payload,proto3" json:"payload,omitempty"`
+	// The reply as the node signed it: a COSE_Sign1.
+	Signed []byte `protobuf:"bytes,4,opt,name=signed,proto3" json:"signed,omitempty"`
+	// The credential of the node.
+	Credential    []byte `protobuf:"bytes,5,opt,name=credential,proto3" json:"credential,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QueryReply) Reset() {
+	*x = QueryReply{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QueryReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QueryReply) ProtoMessage() {}
+
+func (x *QueryReply) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QueryReply.ProtoReflect.Descriptor instead.
+func (*QueryReply) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *QueryReply) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *QueryReply) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *QueryReply) GetPayload() []byte {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
+func (x *QueryReply) GetSigned() []byte {
+	if x != nil {
+		return x.Signed
+	}
+	return nil
+}
+
+func (x *QueryReply) GetCredential() []byte {
+	if x != nil {
+		return x.Credential
+	}
+	return nil
+}
+
+// QuerySummary says how a query ended.
+type QuerySummary struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The nodes that said nothing, and those that the client named and that are not
+	// alive, by name.
+	Missing       []string `protobuf:"bytes,1,rep,name=missing,proto3" json:"missing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QuerySummary) Reset() {
+	*x = QuerySummary{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QuerySummary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QuerySummary) ProtoMessage() {}
+
+func (x *QuerySummary) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QuerySummary.ProtoReflect.Descriptor instead.
+func (*QuerySummary) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *QuerySummary) GetMissing() []string {
+	if x != nil {
+		return x.Missing
+	}
+	return nil
+}
+
+// Query is a query that a client asks and this agent verified.
+type Query struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The query's id, 32 hexadecimal digits: what RespondQuery takes.
+	QueryId string `protobuf:"bytes,1,opt,name=query_id,json=queryId,proto3" json:"query_id,omitempty"`
+	// The query's Lamport time, a count without a unit.
+	Ltime uint64 `protobuf:"varint,2,opt,name=ltime,proto3" json:"ltime,omitempty"`
+	// The query's name.
+	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	// The payload as it was signed, at most 512 bytes, any bytes.
+	Payload []byte `protobuf:"bytes,4,opt,name=payload,proto3" json:"payload,omitempty"`
+	// The name of the client that signed it.
+	Principal string `protobuf:"bytes,5,opt,name=principal,proto3" json:"principal,omitempty"`
+	// SHA-256 of the client's 32-byte Ed25519 public key, as 64 hexadecimal digits.
+	PrincipalKey string `protobuf:"bytes,6,opt,name=principal_key,json=principalKey,proto3" json:"principal_key,omitempty"`
+	// The id of the token it was asked with: 16 bytes, as 32 hexadecimal digits.
+	TokenId string `protobuf:"bytes,7,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
+	// The node that collects the replies.
+	Origin string `protobuf:"bytes,8,opt,name=origin,proto3" json:"origin,omitempty"`
+	// Until when this agent takes an answer, by its own clock.
+	Deadline      *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Query) Reset() {
+	*x = Query{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Query) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Query) ProtoMessage() {}
+
+func (x *Query) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Query.ProtoReflect.Descriptor instead.
+func (*Query) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *Query) GetQueryId() string {
+	if x != nil {
+		return x.QueryId
+	}
+	return ""
+}
+
+func (x *Query) GetLtime() uint64 {
+	if x != nil {
+		return x.Ltime
+	}
+	return 0
+}
+
+func (x *Query) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Query) GetPayload() []byte {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
+func (x *Query) GetPrincipal() string {
+	if x != nil {
+		return x.Principal
+	}
+	return ""
+}
+
+func (x *Query) GetPrincipalKey() string {
+	if x != nil {
+		return x.PrincipalKey
+	}
+	return ""
+}
+
+func (x *Query) GetTokenId() string {
+	if x != nil {
+		return x.TokenId
+	}
+	return ""
+}
+
+func (x *Query) GetOrigin() string {
+	if x != nil {
+		return x.Origin
+	}
+	return ""
+}
+
+func (x *Query) GetDeadline() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Deadline
+	}
+	return nil
+}
+
+// RespondQueryRequest carries an answer.
+type RespondQueryRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The query's id, 32 hexadecimal digits.
+	QueryId string `protobuf:"bytes,1,opt,name=query_id,json=queryId,proto3" json:"query_id,omitempty"`
+	// The answer, any bytes, at most 1 MiB.
+	Payload       []byte `protobuf:"bytes,2,opt,name=payload,proto3" json:"payload,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RespondQueryRequest) Reset() {
+	*x = RespondQueryRequest{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RespondQueryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RespondQueryRequest) ProtoMessage() {}
+
+func (x *RespondQueryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RespondQueryRequest.ProtoReflect.Descriptor instead.
+func (*RespondQueryRequest) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *RespondQueryRequest) GetQueryId() string {
+	if x != nil {
+		return x.QueryId
+	}
+	return ""
+}
+
+func (x *RespondQueryRequest) GetPayload() []byte {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
+// RespondQueryResponse has no fields: that it arrives is the answer.
+type RespondQueryResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RespondQueryResponse) Reset() {
+	*x = RespondQueryResponse{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RespondQueryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RespondQueryResponse) ProtoMessage() {}
+
+func (x *RespondQueryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RespondQueryResponse.ProtoReflect.Descriptor instead.
+func (*RespondQueryResponse) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{49}
+}
+
 var File_secgossip_v1_agent_proto protoreflect.FileDescriptor
 
 const file_secgossip_v1_agent_proto_rawDesc = "" +
@@ -2831,11 +3475,12 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"\afilters\x18\x01 \x03(\tR\afilters\"e\n" +
 	"\x14StreamEventsResponse\x123\n" +
 	"\arecords\x18\x01 \x03(\v2\x19.secgossip.v1.EventRecordR\arecords\x12\x18\n" +
-	"\adropped\x18\x02 \x01(\x04R\adropped\"\xa9\x01\n" +
+	"\adropped\x18\x02 \x01(\x04R\adropped\"\xd6\x01\n" +
 	"\vEventRecord\x12.\n" +
 	"\x04seen\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04seen\x12-\n" +
 	"\x04user\x18\x02 \x01(\v2\x17.secgossip.v1.UserEventH\x00R\x04user\x123\n" +
-	"\x06member\x18\x03 \x01(\v2\x19.secgossip.v1.MemberEventH\x00R\x06memberB\x06\n" +
+	"\x06member\x18\x03 \x01(\v2\x19.secgossip.v1.MemberEventH\x00R\x06member\x12+\n" +
+	"\x05query\x18\x14 \x01(\v2\x13.secgossip.v1.QueryH\x00R\x05queryB\x06\n" +
 	"\x04kind\"\xce\x02\n" +
 	"\tUserEvent\x12\x19\n" +
 	"\bevent_id\x18\x01 \x01(\tR\aeventId\x12\x14\n" +
@@ -2984,12 +3629,56 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"Coordinate\x12\x16\n" +
 	"\x06vector\x18\x01 \x03(\x01R\x06vector\x12\x16\n" +
 	"\x06height\x18\x02 \x01(\x01R\x06height\x12\x14\n" +
-	"\x05error\x18\x03 \x01(\x01R\x05error*y\n" +
+	"\x05error\x18\x03 \x01(\x01R\x05error\"\x15\n" +
+	"\x13PrepareQueryRequest\"y\n" +
+	"\x14PrepareQueryResponse\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1d\n" +
+	"\n" +
+	"timeout_ms\x18\x02 \x01(\x04R\ttimeoutMs\x12\x18\n" +
+	"\amembers\x18\x03 \x01(\rR\amembers\x12\x14\n" +
+	"\x05alive\x18\x04 \x01(\rR\x05alive\"'\n" +
+	"\x0fAskQueryRequest\x12\x14\n" +
+	"\x05query\x18\x01 \x01(\fR\x05query\"\xac\x01\n" +
+	"\x10AskQueryResponse\x12.\n" +
+	"\x05start\x18\x01 \x01(\v2\x18.secgossip.v1.QueryStartR\x05start\x122\n" +
+	"\areplies\x18\x02 \x03(\v2\x18.secgossip.v1.QueryReplyR\areplies\x124\n" +
+	"\asummary\x18\x03 \x01(\v2\x1a.secgossip.v1.QuerySummaryR\asummary\"[\n" +
+	"\n" +
+	"QueryStart\x12\x19\n" +
+	"\bquery_id\x18\x01 \x01(\tR\aqueryId\x12\x18\n" +
+	"\atargets\x18\x02 \x03(\tR\atargets\x12\x18\n" +
+	"\aissuers\x18\x03 \x03(\fR\aissuers\"\x86\x01\n" +
+	"\n" +
+	"QueryReply\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x18\n" +
+	"\apayload\x18\x03 \x01(\fR\apayload\x12\x16\n" +
+	"\x06signed\x18\x04 \x01(\fR\x06signed\x12\x1e\n" +
+	"\n" +
+	"credential\x18\x05 \x01(\fR\n" +
+	"credential\"(\n" +
+	"\fQuerySummary\x12\x18\n" +
+	"\amissing\x18\x01 \x03(\tR\amissing\"\x94\x02\n" +
+	"\x05Query\x12\x19\n" +
+	"\bquery_id\x18\x01 \x01(\tR\aqueryId\x12\x14\n" +
+	"\x05ltime\x18\x02 \x01(\x04R\x05ltime\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x18\n" +
+	"\apayload\x18\x04 \x01(\fR\apayload\x12\x1c\n" +
+	"\tprincipal\x18\x05 \x01(\tR\tprincipal\x12#\n" +
+	"\rprincipal_key\x18\x06 \x01(\tR\fprincipalKey\x12\x19\n" +
+	"\btoken_id\x18\a \x01(\tR\atokenId\x12\x16\n" +
+	"\x06origin\x18\b \x01(\tR\x06origin\x126\n" +
+	"\bdeadline\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\"J\n" +
+	"\x13RespondQueryRequest\x12\x19\n" +
+	"\bquery_id\x18\x01 \x01(\tR\aqueryId\x12\x18\n" +
+	"\apayload\x18\x02 \x01(\fR\apayload\"\x16\n" +
+	"\x14RespondQueryResponse*y\n" +
 	"\fRotationStep\x12\x1d\n" +
 	"\x19ROTATION_STEP_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15ROTATION_STEP_INSTALL\x10\x01\x12\x15\n" +
 	"\x11ROTATION_STEP_USE\x10\x02\x12\x18\n" +
-	"\x14ROTATION_STEP_REMOVE\x10\x032\xa3\b\n" +
+	"\x14ROTATION_STEP_REMOVE\x10\x032\x9e\n" +
+	"\n" +
 	"\fAgentService\x12L\n" +
 	"\tFireEvent\x12\x1e.secgossip.v1.FireEventRequest\x1a\x1f.secgossip.v1.FireEventResponse\x12R\n" +
 	"\vListMembers\x12 .secgossip.v1.ListMembersRequest\x1a!.secgossip.v1.ListMembersResponse\x12F\n" +
@@ -3004,7 +3693,10 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"\fListHandlers\x12!.secgossip.v1.ListHandlersRequest\x1a\".secgossip.v1.ListHandlersResponse\x12I\n" +
 	"\bListRuns\x12\x1d.secgossip.v1.ListRunsRequest\x1a\x1e.secgossip.v1.ListRunsResponse\x12C\n" +
 	"\x06Reload\x12\x1b.secgossip.v1.ReloadRequest\x1a\x1c.secgossip.v1.ReloadResponse\x12d\n" +
-	"\x11EstimateRoundTrip\x12&.secgossip.v1.EstimateRoundTripRequest\x1a'.secgossip.v1.EstimateRoundTripResponseB=Z;github.com/secgossip/secgossip/api/secgossip/v1;secgossipv1b\x06proto3"
+	"\x11EstimateRoundTrip\x12&.secgossip.v1.EstimateRoundTripRequest\x1a'.secgossip.v1.EstimateRoundTripResponse\x12U\n" +
+	"\fPrepareQuery\x12!.secgossip.v1.PrepareQueryRequest\x1a\".secgossip.v1.PrepareQueryResponse\x12K\n" +
+	"\bAskQuery\x12\x1d.secgossip.v1.AskQueryRequest\x1a\x1e.secgossip.v1.AskQueryResponse0\x01\x12U\n" +
+	"\fRespondQuery\x12!.secgossip.v1.RespondQueryRequest\x1a\".secgossip.v1.RespondQueryResponseB=Z;github.com/secgossip/secgossip/api/secgossip/v1;secgossipv1b\x06proto3"
 
 var (
 	file_secgossip_v1_agent_proto_rawDescOnce sync.Once
@@ -3019,7 +3711,7 @@ func file_secgossip_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_secgossip_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_secgossip_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_secgossip_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
 var file_secgossip_v1_agent_proto_goTypes = []any{
 	(RotationStep)(0),                 // 0: secgossip.v1.RotationStep
 	(*FireEventRequest)(nil),          // 1: secgossip.v1.FireEventRequest
@@ -3062,72 +3754,93 @@ var file_secgossip_v1_agent_proto_goTypes = []any{
 	(*EstimateRoundTripRequest)(nil),  // 38: secgossip.v1.EstimateRoundTripRequest
 	(*EstimateRoundTripResponse)(nil), // 39: secgossip.v1.EstimateRoundTripResponse
 	(*Coordinate)(nil),                // 40: secgossip.v1.Coordinate
-	nil,                               // 41: secgossip.v1.Member.TagsEntry
-	nil,                               // 42: secgossip.v1.GetInfoResponse.SectionsEntry
-	nil,                               // 43: secgossip.v1.InfoSection.ValuesEntry
-	(*timestamppb.Timestamp)(nil),     // 44: google.protobuf.Timestamp
+	(*PrepareQueryRequest)(nil),       // 41: secgossip.v1.PrepareQueryRequest
+	(*PrepareQueryResponse)(nil),      // 42: secgossip.v1.PrepareQueryResponse
+	(*AskQueryRequest)(nil),           // 43: secgossip.v1.AskQueryRequest
+	(*AskQueryResponse)(nil),          // 44: secgossip.v1.AskQueryResponse
+	(*QueryStart)(nil),                // 45: secgossip.v1.QueryStart
+	(*QueryReply)(nil),                // 46: secgossip.v1.QueryReply
+	(*QuerySummary)(nil),              // 47: secgossip.v1.QuerySummary
+	(*Query)(nil),                     // 48: secgossip.v1.Query
+	(*RespondQueryRequest)(nil),       // 49: secgossip.v1.RespondQueryRequest
+	(*RespondQueryResponse)(nil),      // 50: secgossip.v1.RespondQueryResponse
+	nil,                               // 51: secgossip.v1.Member.TagsEntry
+	nil,                               // 52: secgossip.v1.GetInfoResponse.SectionsEntry
+	nil,                               // 53: secgossip.v1.InfoSection.ValuesEntry
+	(*timestamppb.Timestamp)(nil),     // 54: google.protobuf.Timestamp
 }
 var file_secgossip_v1_agent_proto_depIdxs = []int32{
 	5,  // 0: secgossip.v1.ListMembersResponse.members:type_name -> secgossip.v1.Member
-	41, // 1: secgossip.v1.Member.tags:type_name -> secgossip.v1.Member.TagsEntry
-	42, // 2: secgossip.v1.GetInfoResponse.sections:type_name -> secgossip.v1.GetInfoResponse.SectionsEntry
-	43, // 3: secgossip.v1.InfoSection.values:type_name -> secgossip.v1.InfoSection.ValuesEntry
+	51, // 1: secgossip.v1.Member.tags:type_name -> secgossip.v1.Member.TagsEntry
+	52, // 2: secgossip.v1.GetInfoResponse.sections:type_name -> secgossip.v1.GetInfoResponse.SectionsEntry
+	53, // 3: secgossip.v1.InfoSection.values:type_name -> secgossip.v1.InfoSection.ValuesEntry
 	11, // 4: secgossip.v1.StreamEventsResponse.records:type_name -> secgossip.v1.EventRecord
-	44, // 5: secgossip.v1.EventRecord.seen:type_name -> google.protobuf.Timestamp
+	54, // 5: secgossip.v1.EventRecord.seen:type_name -> google.protobuf.Timestamp
 	12, // 6: secgossip.v1.EventRecord.user:type_name -> secgossip.v1.UserEvent
 	13, // 7: secgossip.v1.EventRecord.member:type_name -> secgossip.v1.MemberEvent
-	44, // 8: secgossip.v1.UserEvent.issued:type_name -> google.protobuf.Timestamp
-	44, // 9: secgossip.v1.UserEvent.expires:type_name -> google.protobuf.Timestamp
-	5,  // 10: secgossip.v1.MemberEvent.members:type_name -> secgossip.v1.Member
-	0,  // 11: secgossip.v1.RotateKeysRequest.step:type_name -> secgossip.v1.RotationStep
-	18, // 12: secgossip.v1.RotateKeysResponse.progress:type_name -> secgossip.v1.RotationProgress
-	19, // 13: secgossip.v1.RotateKeysResponse.summary:type_name -> secgossip.v1.RotationSummary
-	28, // 14: secgossip.v1.ListKeysResponse.epochs:type_name -> secgossip.v1.Epoch
-	22, // 15: secgossip.v1.ListKeysResponse.nodes:type_name -> secgossip.v1.NodeEpoch
-	27, // 16: secgossip.v1.RevokeResponse.revocations:type_name -> secgossip.v1.Revocation
-	27, // 17: secgossip.v1.ListRevocationsResponse.revocations:type_name -> secgossip.v1.Revocation
-	44, // 18: secgossip.v1.Revocation.before:type_name -> google.protobuf.Timestamp
-	44, // 19: secgossip.v1.Revocation.issued:type_name -> google.protobuf.Timestamp
-	44, // 20: secgossip.v1.Epoch.created:type_name -> google.protobuf.Timestamp
-	31, // 21: secgossip.v1.ListHandlersResponse.handlers:type_name -> secgossip.v1.Handler
-	32, // 22: secgossip.v1.Handler.layers:type_name -> secgossip.v1.Layer
-	44, // 23: secgossip.v1.Handler.last_run:type_name -> google.protobuf.Timestamp
-	35, // 24: secgossip.v1.ListRunsResponse.runs:type_name -> secgossip.v1.Run
-	44, // 25: secgossip.v1.Run.begin:type_name -> google.protobuf.Timestamp
-	40, // 26: secgossip.v1.EstimateRoundTripResponse.from_coordinate:type_name -> secgossip.v1.Coordinate
-	40, // 27: secgossip.v1.EstimateRoundTripResponse.to_coordinate:type_name -> secgossip.v1.Coordinate
-	8,  // 28: secgossip.v1.GetInfoResponse.SectionsEntry.value:type_name -> secgossip.v1.InfoSection
-	1,  // 29: secgossip.v1.AgentService.FireEvent:input_type -> secgossip.v1.FireEventRequest
-	3,  // 30: secgossip.v1.AgentService.ListMembers:input_type -> secgossip.v1.ListMembersRequest
-	6,  // 31: secgossip.v1.AgentService.GetInfo:input_type -> secgossip.v1.GetInfoRequest
-	9,  // 32: secgossip.v1.AgentService.StreamEvents:input_type -> secgossip.v1.StreamEventsRequest
-	14, // 33: secgossip.v1.AgentService.Leave:input_type -> secgossip.v1.LeaveRequest
-	16, // 34: secgossip.v1.AgentService.RotateKeys:input_type -> secgossip.v1.RotateKeysRequest
-	20, // 35: secgossip.v1.AgentService.ListKeys:input_type -> secgossip.v1.ListKeysRequest
-	23, // 36: secgossip.v1.AgentService.Revoke:input_type -> secgossip.v1.RevokeRequest
-	25, // 37: secgossip.v1.AgentService.ListRevocations:input_type -> secgossip.v1.ListRevocationsRequest
-	29, // 38: secgossip.v1.AgentService.ListHandlers:input_type -> secgossip.v1.ListHandlersRequest
-	33, // 39: secgossip.v1.AgentService.ListRuns:input_type -> secgossip.v1.ListRunsRequest
-	36, // 40: secgossip.v1.AgentService.Reload:input_type -> secgossip.v1.ReloadRequest
-	38, // 41: secgossip.v1.AgentService.EstimateRoundTrip:input_type -> secgossip.v1.EstimateRoundTripRequest
-	2,  // 42: secgossip.v1.AgentService.FireEvent:output_type -> secgossip.v1.FireEventResponse
-	4,  // 43: secgossip.v1.AgentService.ListMembers:output_type -> secgossip.v1.ListMembersResponse
-	7,  // 44: secgossip.v1.AgentService.GetInfo:output_type -> secgossip.v1.GetInfoResponse
-	10, // 45: secgossip.v1.AgentService.StreamEvents:output_type -> secgossip.v1.StreamEventsResponse
-	15, // 46: secgossip.v1.AgentService.Leave:output_type -> secgossip.v1.LeaveResponse
-	17, // 47: secgossip.v1.AgentService.RotateKeys:output_type -> secgossip.v1.RotateKeysResponse
-	21, // 48: secgossip.v1.AgentService.ListKeys:output_type -> secgossip.v1.ListKeysResponse
-	24, // 49: secgossip.v1.AgentService.Revoke:output_type -> secgossip.v1.RevokeResponse
-	26, // 50: secgossip.v1.AgentService.ListRevocations:output_type -> secgossip.v1.ListRevocationsResponse
-	30, // 51: secgossip.v1.AgentService.ListHandlers:output_type -> secgossip.v1.ListHandlersResponse
-	34, // 52: secgossip.v1.AgentService.ListRuns:output_type -> secgossip.v1.ListRunsResponse
-	37, // 53: secgossip.v1.AgentService.Reload:output_type -> secgossip.v1.ReloadResponse
-	39, // 54: secgossip.v1.AgentService.EstimateRoundTrip:output_type -> secgossip.v1.EstimateRoundTripResponse
-	42, // [42:55] is the sub-list for method output_type
-	29, // [29:42] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	48, // 8: secgossip.v1.EventRecord.query:type_name -> secgossip.v1.Query
+	54, // 9: secgossip.v1.UserEvent.issued:type_name -> google.protobuf.Timestamp
+	54, // 10: secgossip.v1.UserEvent.expires:type_name -> google.protobuf.Timestamp
+	5,  // 11: secgossip.v1.MemberEvent.members:type_name -> secgossip.v1.Member
+	0,  // 12: secgossip.v1.RotateKeysRequest.step:type_name -> secgossip.v1.RotationStep
+	18, // 13: secgossip.v1.RotateKeysResponse.progress:type_name -> secgossip.v1.RotationProgress
+	19, // 14: secgossip.v1.RotateKeysResponse.summary:type_name -> secgossip.v1.RotationSummary
+	28, // 15: secgossip.v1.ListKeysResponse.epochs:type_name -> secgossip.v1.Epoch
+	22, // 16: secgossip.v1.ListKeysResponse.nodes:type_name -> secgossip.v1.NodeEpoch
+	27, // 17: secgossip.v1.RevokeResponse.revocations:type_name -> secgossip.v1.Revocation
+	27, // 18: secgossip.v1.ListRevocationsResponse.revocations:type_name -> secgossip.v1.Revocation
+	54, // 19: secgossip.v1.Revocation.before:type_name -> google.protobuf.Timestamp
+	54, // 20: secgossip.v1.Revocation.issued:type_name -> google.protobuf.Timestamp
+	54, // 21: secgossip.v1.Epoch.created:type_name -> google.protobuf.Timestamp
+	31, // 22: secgossip.v1.ListHandlersResponse.handlers:type_name -> secgossip.v1.Handler
+	32, // 23: secgossip.v1.Handler.layers:type_name -> secgossip.v1.Layer
+	54, // 24: secgossip.v1.Handler.last_run:type_name -> google.protobuf.Timestamp
+	35, // 25: secgossip.v1.ListRunsResponse.runs:type_name -> secgossip.v1.Run
+	54, // 26: secgossip.v1.Run.begin:type_name -> google.protobuf.Timestamp
+	40, // 27: secgossip.v1.EstimateRoundTripResponse.from_coordinate:type_name -> secgossip.v1.Coordinate
+	40, // 28: secgossip.v1.EstimateRoundTripResponse.to_coordinate:type_name -> secgossip.v1.Coordinate
+	45, // 29: secgossip.v1.AskQueryResponse.start:type_name -> secgossip.v1.QueryStart
+	46, // 30: secgossip.v1.AskQueryResponse.replies:type_name -> secgossip.v1.QueryReply
+	47, // 31: secgossip.v1.AskQueryResponse.summary:type_name -> secgossip.v1.QuerySummary
+	54, // 32: secgossip.v1.Query.deadline:type_name -> google.protobuf.Timestamp
+	8,  // 33: secgossip.v1.GetInfoResponse.SectionsEntry.value:type_name -> secgossip.v1.InfoSection
+	1,  // 34: secgossip.v1.AgentService.FireEvent:input_type -> secgossip.v1.FireEventRequest
+	3,  // 35: secgossip.v1.AgentService.ListMembers:input_type -> secgossip.v1.ListMembersRequest
+	6,  // 36: secgossip.v1.AgentService.GetInfo:input_type -> secgossip.v1.GetInfoRequest
+	9,  // 37: secgossip.v1.AgentService.StreamEvents:input_type -> secgossip.v1.StreamEventsRequest
+	14, // 38: secgossip.v1.AgentService.Leave:input_type -> secgossip.v1.LeaveRequest
+	16, // 39: secgossip.v1.AgentService.RotateKeys:input_type -> secgossip.v1.RotateKeysRequest
+	20, // 40: secgossip.v1.AgentService.ListKeys:input_type -> secgossip.v1.ListKeysRequest
+	23, // 41: secgossip.v1.AgentService.Revoke:input_type -> secgossip.v1.RevokeRequest
+	25, // 42: secgossip.v1.AgentService.ListRevocations:input_type -> secgossip.v1.ListRevocationsRequest
+	29, // 43: secgossip.v1.AgentService.ListHandlers:input_type -> secgossip.v1.ListHandlersRequest
+	33, // 44: secgossip.v1.AgentService.ListRuns:input_type -> secgossip.v1.ListRunsRequest
+	36, // 45: secgossip.v1.AgentService.Reload:input_type -> secgossip.v1.ReloadRequest
+	38, // 46: secgossip.v1.AgentService.EstimateRoundTrip:input_type -> secgossip.v1.EstimateRoundTripRequest
+	41, // 47: secgossip.v1.AgentService.PrepareQuery:input_type -> secgossip.v1.PrepareQueryRequest
+	43, // 48: secgossip.v1.AgentService.AskQuery:input_type -> secgossip.v1.AskQueryRequest
+	49, // 49: secgossip.v1.AgentService.RespondQuery:input_type -> secgossip.v1.RespondQueryRequest
+	2,  // 50: secgossip.v1.AgentService.FireEvent:output_type -> secgossip.v1.FireEventResponse
+	4,  // 51: secgossip.v1.AgentService.ListMembers:output_type -> secgossip.v1.ListMembersResponse
+	7,  // 52: secgossip.v1.AgentService.GetInfo:output_type -> secgossip.v1.GetInfoResponse
+	10, // 53: secgossip.v1.AgentService.StreamEvents:output_type -> secgossip.v1.StreamEventsResponse
+	15, // 54: secgossip.v1.AgentService.Leave:output_type -> secgossip.v1.LeaveResponse
+	17, // 55: secgossip.v1.AgentService.RotateKeys:output_type -> secgossip.v1.RotateKeysResponse
+	21, // 56: secgossip.v1.AgentService.ListKeys:output_type -> secgossip.v1.ListKeysResponse
+	24, // 57: secgossip.v1.AgentService.Revoke:output_type -> secgossip.v1.RevokeResponse
+	26, // 58: secgossip.v1.AgentService.ListRevocations:output_type -> secgossip.v1.ListRevocationsResponse
+	30, // 59: secgossip.v1.AgentService.ListHandlers:output_type -> secgossip.v1.ListHandlersResponse
+	34, // 60: secgossip.v1.AgentService.ListRuns:output_type -> secgossip.v1.ListRunsResponse
+	37, // 61: secgossip.v1.AgentService.Reload:output_type -> secgossip.v1.ReloadResponse
+	39, // 62: secgossip.v1.AgentService.EstimateRoundTrip:output_type -> secgossip.v1.EstimateRoundTripResponse
+	42, // 63: secgossip.v1.AgentService.PrepareQuery:output_type -> secgossip.v1.PrepareQueryResponse
+	44, // 64: secgossip.v1.AgentService.AskQuery:output_type -> secgossip.v1.AskQueryResponse
+	50, // 65: secgossip.v1.AgentService.RespondQuery:output_type -> secgossip.v1.RespondQueryResponse
+	50, // [50:66] is the sub-list for method output_type
+	34, // [34:50] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_secgossip_v1_agent_proto_init() }
@@ -3138,6 +3851,7 @@ func file_secgossip_v1_agent_proto_init() {
 	file_secgossip_v1_agent_proto_msgTypes[10].OneofWrappers = []any{
 		(*EventRecord_User)(nil),
 		(*EventRecord_Member)(nil),
+		(*EventRecord_Query)(nil),
 	}
 	file_secgossip_v1_agent_proto_msgTypes[32].OneofWrappers = []any{}
 	type x struct{}
@@ -3146,7 +3860,7 @@ func file_secgossip_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_secgossip_v1_agent_proto_rawDesc), len(file_secgossip_v1_agent_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   43,
+			NumMessages:   53,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

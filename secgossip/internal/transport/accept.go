@@ -137,6 +137,8 @@ func (t *Transport) serveStream(conn *tls.Conn, peer pki.Identity) error {
 		return nil
 	case wire.PurposeCarrier:
 		return t.serveCarrier(conn, member)
+	case wire.PurposeReply:
+		return t.serveReply(conn, member)
 	}
 	stream, err := t.memberStream(conn, member)
 	if err != nil {

@@ -132,6 +132,8 @@ type node struct {
 	mu      sync.Mutex
 	record  []byte // what it shows as its own
 	batches []string
+	replies [][]byte // that came by stream; guarded by mu
+	full    bool     // none is taken; guarded by mu
 	log     logLines
 }
 
@@ -225,6 +227,7 @@ func (n *node) start() *node {
 		Reported:    func() {},
 		Revocations: &n.revoked,
 		Batch:       n.batch,
+		Reply:       n.takeReply,
 		Strangers:   n.others,
 		Network:     n.network,
 		Bind:        n.addr,
@@ -295,6 +298,17 @@ func (n *node) batch(from *guard.Peer, kind wire.PacketType, items [][]byte) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.batches = append(n.batches, string(from.Name)+": "+string(bytes.Join(items, []byte(", "))))
+}
+
+// takeReply notes a reply that came by stream, unless it takes none.
+func (n *node) takeReply(from *guard.Peer, raw []byte) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.full {
+		return ErrNotTaken
+	}
+	n.replies = append(n.replies, raw)
+	return nil
 }
 
 // learn makes nodes known to this one.

@@ -103,6 +103,26 @@ func (t *Transport) deliver(from *guard.Peer, kind wire.PacketType, payload []by
 		}
 		t.config.Batch(from, kind, items)
 		return nil
+	case wire.PacketQueries:
+		items, err := wire.BatchQueries.Parse(payload)
+		if err != nil {
+			return err
+		}
+		t.config.Batch(from, kind, items)
+		return nil
+	case wire.PacketReplies, wire.PacketRelay:
+		items, err := wire.BatchReplies.Parse(payload)
+		if err != nil {
+			return err
+		}
+		t.config.Batch(from, kind, items)
+		return nil
+	case wire.PacketTaken:
+		if _, err := wire.ParseTaken(payload); err != nil {
+			return err
+		}
+		t.config.Batch(from, kind, [][]byte{payload})
+		return nil
 	case wire.PacketState:
 		return t.takeState(from, payload)
 	case wire.PacketPathChallenge:

@@ -28,7 +28,11 @@ func FuzzMemberlistGetsOnlyWhatGuardAccepts(f *testing.F) {
 	f.Add(uint8(wire.PacketEvents), must(wire.BatchEvents.Append(nil, [][]byte{[]byte("event")}))(f))
 	f.Add(uint8(wire.PacketEpochs), must(wire.BatchEpochs.Append(nil, [][]byte{[]byte("statement")}))(f))
 	f.Add(uint8(wire.PacketRecords), must(wire.BatchRecords.Append(nil, [][]byte{a.shown(), b.shown()}))(f))
-	f.Add(uint8(9), []byte("x"))
+	f.Add(uint8(wire.PacketQueries), must(wire.BatchQueries.Append(nil, [][]byte{[]byte("query")}))(f))
+	f.Add(uint8(wire.PacketReplies), must(wire.BatchReplies.Append(nil, [][]byte{[]byte("reply")}))(f))
+	f.Add(uint8(wire.PacketRelay), must(wire.BatchReplies.Append(nil, [][]byte{[]byte("reply")}))(f))
+	f.Add(uint8(wire.PacketTaken), wire.Taken{Kind: 1}.Append(nil))
+	f.Add(uint8(99), []byte("x"))
 	f.Fuzz(func(t *testing.T, kind uint8, payload []byte) {
 		if len(payload) > wire.MaxPayload {
 			return

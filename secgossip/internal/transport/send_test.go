@@ -193,6 +193,12 @@ func TestPacketThatNobodyHonestSendsIsRefused(t *testing.T) {
 			"no events":                            {wire.PacketEvents, nil},
 			"events cut off":                       {wire.PacketEvents, []byte{0, 9, 'x'}},
 			"an event longer than any":             {wire.PacketEvents, append([]byte{0x04, 0x4d}, make([]byte, wire.MaxEventRaw+1)...)},
+			"no queries":                           {wire.PacketQueries, nil},
+			"a query longer than any":              {wire.PacketQueries, append([]byte{0x04, 0x4d}, make([]byte, wire.MaxQueryRaw+1)...)},
+			"no replies":                           {wire.PacketReplies, nil},
+			"an empty reply":                       {wire.PacketRelay, []byte{0, 0}},
+			"a taken cut off":                      {wire.PacketTaken, make([]byte, wire.TakenSize-1)},
+			"a taken of no kind":                   {wire.PacketTaken, make([]byte, wire.TakenSize)},
 			"no epoch statements":                  {wire.PacketEpochs, nil},
 			"an empty epoch statement":             {wire.PacketEpochs, []byte{0, 0}},
 		} {

@@ -53,6 +53,9 @@ type Config struct {
 	// Batch is handed the items of every packet that is not memberlist's. It runs
 	// on whichever goroutine received them, on several at once, and must not block.
 	Batch func(from *guard.Peer, kind wire.PacketType, items [][]byte)
+	// Reply takes a signed reply that came by stream. An error says that it was not
+	// taken, and is told to nobody. Nil takes none.
+	Reply func(from *guard.Peer, raw []byte) error
 	// Reported is told that a peer has said how far it is; see Seen. It must not
 	// block.
 	Reported func()
@@ -93,6 +96,7 @@ type Transport struct {
 	sources   *sources
 	carriers  *places.Quota[pki.Name] // that we opened
 	taken     *places.Quota[pki.Name] // that members opened
+	replies   *places.Quota[pki.Name] // that are being read from streams
 
 	ctx      context.Context // ends with Shutdown
 	cancel   context.CancelFunc
@@ -129,6 +133,7 @@ func New(config Config) (*Transport, error) {
 		members:  places.NewQuota[pki.Name](maxMembers, streamsPerMember),
 		carriers: places.NewQuota[pki.Name](maxCarriers, 2), // one may still be closing
 		taken:    places.NewQuota[pki.Name](maxTaken, takenPerMember),
+		replies:  places.NewQuota[pki.Name](maxReplies, repliesPerMember),
 		sources:  newSources(),
 		ctx:      ctx,
 		cancel:   cancel,

@@ -17,6 +17,9 @@ const (
 
 	BatchRevocations // payload of PacketRevocations: signed revocations, each followed by a credential
 	BatchRevoked     // body of FrameRevocations: signed revocations, each followed by a credential
+
+	BatchQueries // payload of PacketQueries: signed queries
+	BatchReplies // payload of PacketReplies and PacketRelay: signed replies
 )
 
 // limits gives the fewest and the most items, the longest item and the most
@@ -38,6 +41,10 @@ func (b Batch) limits() (fewest, most, item, total int) {
 		return 1, MaxPacketItems, MaxRevocation, MaxPayload
 	case BatchRevoked:
 		return 0, 2 * MaxRevocations, MaxRevocation, 2 * MaxRevocations * (LengthSize + MaxRevocation)
+	case BatchQueries:
+		return 1, MaxPacketItems, MaxQueryRaw, MaxPayload
+	case BatchReplies:
+		return 1, MaxPacketItems, MaxPacketReply, MaxPayload
 	case BatchStatements:
 		return 0, MaxStatements, MaxEpochStatement, MaxStatements * (LengthSize + MaxEpochStatement)
 	}
@@ -56,6 +63,10 @@ func (b Batch) String() string {
 		return "batch of issuers"
 	case BatchRevocations, BatchRevoked:
 		return "batch of revocations"
+	case BatchQueries:
+		return "batch of queries"
+	case BatchReplies:
+		return "batch of replies"
 	}
 	return fmt.Sprintf("batch of kind %d", uint8(b))
 }

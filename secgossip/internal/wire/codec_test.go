@@ -63,6 +63,10 @@ func FuzzPlaintextHasOneEncoding(f *testing.F)       { fuzzCodec(f, "plaintext")
 func FuzzGossipHasOneEncoding(f *testing.F)          { fuzzCodec(f, "gossip") }
 func FuzzEventsHaveOneEncoding(f *testing.F)         { fuzzCodec(f, "batch of events") }
 func FuzzEpochsHaveOneEncoding(f *testing.F)         { fuzzCodec(f, "batch of epochs") }
+func FuzzQueriesHaveOneEncoding(f *testing.F)        { fuzzCodec(f, "batch of queries") }
+func FuzzRepliesHaveOneEncoding(f *testing.F)        { fuzzCodec(f, "batch of replies") }
+func FuzzReplyHasOneEncoding(f *testing.F)           { fuzzCodec(f, "reply") }
+func FuzzTakenHasOneEncoding(f *testing.F)           { fuzzCodec(f, "taken") }
 func FuzzRosterHasOneEncoding(f *testing.F)          { fuzzCodec(f, "roster") }
 func FuzzIssuersHaveOneEncoding(f *testing.F)        { fuzzCodec(f, "issuers") }
 func FuzzStatementsHaveOneEncoding(f *testing.F)     { fuzzCodec(f, "statements") }

@@ -38,6 +38,9 @@
 //	path challenge (5): token 8 bytes | try 1 byte | zeros, up to 1,182 bytes
 //	path response (6):  token 8 bytes | time uint64
 //	state (7): the body of an ack
+//	queries (13): { length uint16 | signed query } ...
+//	replies (14), relay (15): { length uint16 | signed reply } ...
+//	taken (16): query id 16 bytes | kind 1 byte
 //
 // # Streams
 //

@@ -66,6 +66,7 @@ func (d document) bytes(name string) []byte {
 func TestDocumentIsEnoughToJudgeTheVectors(t *testing.T) {
 	judges := map[string]func(document){
 		"door": judgeDoor, "plaintext": judgePlaintext, "gossip": judgeGossip, "batch of events": judgeEvents,
+		"batch of queries": judgeEvents, "batch of replies": judgeReplies, "taken": judgeTaken, "reply": judgeReply,
 		"challenge": judgeChallenge, "path response": judgeResponse,
 		"node record": judgeRecord, "epoch statement": judgeStatement, "revocation": judgeRevocation,
 		"knock": judgeKnock, "frame": judgeFrame, "hello": judgeHello, "secret request": judgeSecretRequest,
@@ -115,7 +116,7 @@ func TestDocumentIsReadWithoutOurCode(t *testing.T) {
 // Sections 4.2 and 4.3.
 
 func judgeDoor(d document) {
-	require(len(d.raw) == 16 && d.raw[0] >= 1 && d.raw[0] <= 8 && isZero(d.raw[12:]))
+	require(len(d.raw) == 16 && (d.raw[0] >= 1 && d.raw[0] <= 8 || d.raw[0] >= 13 && d.raw[0] <= 16) && isZero(d.raw[12:]))
 }
 
 func judgePlaintext(d document) {
@@ -143,6 +144,31 @@ func judgeEvents(d document) {
 		_, rest = item(rest, 1100)
 	}
 	require(count >= 1 && count <= 12)
+}
+
+func judgeReplies(d document) {
+	require(len(d.raw) <= 1182)
+	count := 0
+	for rest := d.raw; len(rest) > 0; count++ {
+		_, rest = item(rest, 1180)
+	}
+	require(count >= 1 && count <= 12)
+}
+
+func judgeTaken(d document) {
+	require(len(d.raw) == 17 && d.raw[16] >= 1 && d.raw[16] <= 3)
+}
+
+func judgeReply(d document) {
+	require(len(d.raw) <= 1048832)
+	fields := openSigned(d, "secgossip/1 reply")
+	query, name, kind := fields.bytes(1), fields.text(2), fields.uint(3)
+	require(len(query) == 16 && len(name) >= 1 && len(name) <= 63 && kind >= 1 && kind <= 3)
+	if payload, ok := fields[4]; ok {
+		require(kind == 2 && len(payload.([]byte)) > 0 && len(payload.([]byte)) <= 1048576)
+		delete(fields, 4)
+	}
+	require(len(fields) == 0)
 }
 
 // item splits the first item off a list.

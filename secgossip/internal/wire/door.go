@@ -18,10 +18,17 @@ const (
 	PacketState PacketType = 7 // how far its sender is with epochs
 
 	PacketRevocations PacketType = 8 // signed revocations, each with its keeper's credential
+
+	PacketQueries PacketType = 13 // signed queries
+	PacketReplies PacketType = 14 // signed replies, for the receiver
+	PacketRelay   PacketType = 15 // signed replies, to be passed on to who collects them
+	PacketTaken   PacketType = 16 // a Taken: the reply has arrived
 )
 
 // Known reports whether t is one of the packet types above.
-func (t PacketType) Known() bool { return t >= PacketGossip && t <= PacketRevocations }
+func (t PacketType) Known() bool {
+	return t >= PacketGossip && t <= PacketRevocations || t >= PacketQueries && t <= PacketTaken
+}
 
 // A Door is the first block of a datagram, decrypted: what a receiver must know
 // before it can open the rest. Protocol 4.2.

@@ -10,6 +10,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/secgossip/secgossip/internal/cose"
+	"github.com/secgossip/secgossip/internal/reply"
 )
 
 // What the tests of this package build their messages from. All of it is fixed:
@@ -304,6 +307,29 @@ func codecs() []codec {
 			r, err := ParseResponse(raw)
 			return r.Append(nil), err
 		}},
+		{name: "batch of queries", open: true, example: items(BatchQueries), again: batch(BatchQueries)},
+		{name: "batch of replies", open: true, example: items(BatchReplies), again: batch(BatchReplies)},
+		{name: "reply", example: func(t testing.TB) []byte {
+			return must(t)(cose.Sign(testKey(1), cose.Context(replyLabel, testCluster), must(t)(cose.Marshal(goodReply()))))
+		}, again: func(raw []byte) ([]byte, error) {
+			r, err := reply.Parse(raw)
+			if err != nil {
+				return nil, err
+			}
+			message, err := cose.Parse(raw)
+			if err != nil {
+				return nil, err
+			}
+			return reencoded(raw, message.Payload, func() ([]byte, error) {
+				return cose.Marshal(replyBody{r.Query[:], r.Node, uint8(r.Kind), r.Payload})
+			})
+		}},
+		{name: "taken", example: func(testing.TB) []byte {
+			return Taken{Query: [16]byte{1, 2, 3}, Kind: 2}.Append(nil)
+		}, again: func(raw []byte) ([]byte, error) {
+			t, err := ParseTaken(raw)
+			return t.Append(nil), err
+		}},
 		{name: "carried packet", open: true, example: func(t testing.TB) []byte {
 			return must(t)(Carried{Type: PacketEvents, Payload: []byte("payload")}.Append(nil))
 		}, again: func(raw []byte) ([]byte, error) {
@@ -329,6 +355,20 @@ func reencoded(raw, payload []byte, encode func() ([]byte, error)) ([]byte, erro
 func allFrames() []FrameType {
 	return []FrameType{
 		FrameHello, FrameRoster, FrameIssuers, FrameEpochs, FrameSecretRequest, FrameSecret, FrameAck, FrameRefusal,
-		FramePacket, FrameAlive, FrameRevocations,
+		FramePacket, FrameAlive, FrameRevocations, FrameReply, FrameTaken,
 	}
+}
+
+// A reply is internal/reply's. Here it is what the document says.
+const replyLabel = "secgossip/1 reply"
+
+type replyBody struct {
+	Query   []byte `cbor:"1,keyasint"`
+	Node    string `cbor:"2,keyasint"`
+	Kind    uint8  `cbor:"3,keyasint"`
+	Payload []byte `cbor:"4,keyasint,omitempty"`
+}
+
+func goodReply() replyBody {
+	return replyBody{Query: []byte{1, 2, 3, 15: 0}, Node: "web-1", Kind: 2, Payload: []byte("0.7")}
 }

@@ -16,7 +16,12 @@ const (
 	PurposeGossip  Purpose = 1 // memberlist's own stream follows
 	PurposeEpoch   Purpose = 2 // ask for epochs, or announce one
 	PurposeCarrier Purpose = 3 // carry packets while UDP is blocked
+	PurposeReply   Purpose = 5 // a reply that no datagram holds
 )
+
+func (p Purpose) known() bool {
+	return p >= PurposeGossip && p <= PurposeCarrier || p == PurposeReply
+}
 
 // A Hello is the first frame of either side of a stream: who speaks, and what it
 // knows, so that the other sends only what is missing. Protocol 7.4.
@@ -75,7 +80,7 @@ func ParseHello(body []byte) (Hello, error) {
 }
 
 func (h Hello) check() error {
-	if h.Purpose < PurposeGossip || h.Purpose > PurposeCarrier {
+	if !h.Purpose.known() {
 		return fmt.Errorf("unknown purpose %d", h.Purpose)
 	}
 	if len(h.Record) == 0 || len(h.Record) > MaxRecord {

@@ -93,6 +93,20 @@ const (
 	// versions put beside an event.
 	MaxEventRaw = 1100
 
+	// MaxQueryRaw is a whole signed query with its token. Beside what an event has
+	// it holds an origin and filters; what is too long its client is told.
+	MaxQueryRaw = MaxEventRaw
+
+	// MaxPacketReply is the longest signed reply in a datagram. Its 190 bytes around
+	// the payload leave 990 for an answer.
+	MaxPacketReply = MaxPayload - LengthSize
+
+	// TakenSize is the id of a query and the kind of a reply to it.
+	TakenSize = QueryIDSize + 1
+
+	// QueryIDSize is the hash of a client's key and of what it chose, cut.
+	QueryIDSize = 16
+
 	// ChallengeSize is the length of a path challenge: the largest there is, so
 	// that whatever we send gets where a challenge got. ResponseSize is its token
 	// and a time.
@@ -185,6 +199,9 @@ const (
 
 	// MaxHello is 1 map + 2 purpose + 803 record + 36 digest + 30 numbers = 872.
 	MaxHello = MaxRecord + 72
+
+	// MaxReplyRaw is a whole signed reply: an answer of 1 MiB, and 190 bytes around it.
+	MaxReplyRaw = 1<<20 + 256
 
 	// SecretSize is an epoch secret, SecretRequestSize its number and commitment.
 	SecretSize        = 32

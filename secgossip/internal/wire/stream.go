@@ -24,6 +24,9 @@ const (
 	FramePacket        FrameType = 9  // a Carried packet; only after a sync for PurposeCarrier
 	FrameAlive         FrameType = 10 // nothing in it: packets arrive; only there as well
 	FrameRevocations   FrameType = 11 // BatchRevoked
+
+	FrameReply FrameType = 16 // a signed reply; only after a sync for PurposeReply
+	FrameTaken FrameType = 17 // nothing in it: the reply has arrived; only there as well
 )
 
 // Why a frame was not read. After either of them the stream is of no more use.
@@ -54,6 +57,10 @@ func (t FrameType) maxBody() int {
 	case FramePacket:
 		return MaxCarried
 	case FrameAlive:
+		return 0
+	case FrameReply:
+		return MaxReplyRaw
+	case FrameTaken:
 		return 0
 	case FrameRevocations:
 		return 2 * MaxRevocations * (LengthSize + MaxRevocation)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/secgossip/secgossip/internal/cose"
+	"github.com/secgossip/secgossip/internal/reply"
 )
 
 var update = flag.Bool("update", false, "write the vectors in testdata anew")
@@ -81,6 +82,11 @@ func vectors(t testing.TB) []vector {
 		}
 		change(&body)
 		return signedAs(revocationLabel, testCluster, encoded(body))
+	}
+	replied := func(change func(*replyBody)) []byte {
+		body := goodReply()
+		change(&body)
+		return signedAs(replyLabel, testCluster, encoded(body))
 	}
 	hello := func(change func(*helloBody)) []byte {
 		body := helloBody{Purpose: 2, Record: []byte("record"), Highest: 7, Primary: 6, Millis: 1}
@@ -202,6 +208,18 @@ func vectors(t testing.TB) []vector {
 		{"ack-lowest", "ack", false, "It seals with an epoch below the lowest it holds.", Ack{Lowest: 6, Highest: 7, Primary: 5}.Append(nil), nil},
 		{"refusal-code", "refusal", false, "Code 6 is unknown.", []byte{6}, nil},
 		{"refusal-text", "refusal", false, "The text is not UTF-8.", []byte{3, 0xff}, nil},
+		{"queries-none", "batch of queries", false, "No item.", []byte{}, nil},
+		{"queries-long", "batch of queries", false, "A query of 1,101 bytes.", append([]byte{0x04, 0x4d}, make([]byte, 1101)...), nil},
+		{"replies-none", "batch of replies", false, "No item.", []byte{}, nil},
+		{"replies-cut", "batch of replies", false, "The second item is cut off.", cut("batch of replies"), nil},
+		{"taken-short", "taken", false, "A byte less.", cut("taken"), nil},
+		{"taken-kind", "taken", false, "Kind 4 is unknown.", changed("taken", -1, 4), nil},
+		{"reply-kind", "reply", false, "Kind 4 is unknown.", replied(func(r *replyBody) { r.Kind, r.Payload = 4, nil }), signer},
+		{"reply-ack-payload", "reply", false, "An ack with a payload.", replied(func(r *replyBody) { r.Kind = 1 }), signer},
+		{"reply-nameless", "reply", false, "No name.", replied(func(r *replyBody) { r.Node = "" }), signer},
+		{"reply-query", "reply", false, "A query id of 15 bytes.", replied(func(r *replyBody) { r.Query = r.Query[1:] }), signer},
+		{"reply-label", "reply", false, "Signed as an event.", signedAs("secgossip/1 event", testCluster, encoded(goodReply())), signer},
+		{"reply-cluster", "reply", false, "Signed for another cluster.", signedAs(replyLabel, otherCluster, encoded(goodReply())), signer},
 		{"carried-type", "carried packet", false, "Type 99 is unknown.", changed("carried packet", 0, 99), nil},
 		{"carried-empty", "carried packet", false, "No type.", []byte{}, nil},
 		{"carried-long", "carried packet", false, "A byte more than a datagram carries.", append([]byte{1}, make([]byte, MaxPayload+1)...), nil},
@@ -216,6 +234,11 @@ func vectors(t testing.TB) []vector {
 		{"plaintext", "plaintext", true, "33 bytes of payload need a second step.", examples["plaintext"], nil},
 		{"gossip", "gossip", true, "Two pieces of evidence and the packet \"memberlist\".", examples["gossip"], nil},
 		{"events", "batch of events", true, "Two items. What is in them is not this layer's.", examples["batch of events"], nil},
+		{"queries", "batch of queries", true, "Two items. What is in them is not this layer's.", examples["batch of queries"], nil},
+		{"replies", "batch of replies", true, "Two items.", examples["batch of replies"], nil},
+		{"taken", "taken", true, "An answer to the query 01020300000000000000000000000000.", examples["taken"], nil},
+		{"reply", "reply", true, "An answer of the node web-1.", examples["reply"], signer},
+		{"reply-ack", "reply", true, "An ack.", replied(func(r *replyBody) { r.Kind, r.Payload = 1, nil }), signer},
 		{"challenge", "challenge", true, "Token 0102030405060708, the fourth try.", examples["challenge"], nil},
 		{"response", "path response", true, "Token 0102030405060708, 1,780,000,000 s after 1970.", examples["path response"], nil},
 		{"record", "node record", true, "Two endpoints, IPv4 and IPv6.", examples["node record"], signer},
@@ -276,6 +299,9 @@ func (v vector) accepts(t *testing.T, raw []byte) bool {
 		return err == nil && s.Verify(public(testKey(1)), testCluster) == nil
 	case "revocation":
 		r, err := ParseRevocation(raw)
+		return err == nil && r.Verify(public(testKey(1)), testCluster) == nil
+	case "reply":
+		r, err := reply.Parse(raw)
 		return err == nil && r.Verify(public(testKey(1)), testCluster) == nil
 	case "knock":
 		k, err := ParseKnock(raw)

@@ -62,6 +62,12 @@ const (
 	// AgentServiceEstimateRoundTripProcedure is the procedure name of the AgentService's
 	// EstimateRoundTrip RPC.
 	AgentServiceEstimateRoundTripProcedure = "/secgossip.v1.AgentService/EstimateRoundTrip"
+	// AgentServicePrepareQueryProcedure is the procedure name of the AgentService's PrepareQuery RPC.
+	AgentServicePrepareQueryProcedure = "/secgossip.v1.AgentService/PrepareQuery"
+	// AgentServiceAskQueryProcedure is the procedure name of the AgentService's AskQuery RPC.
+	AgentServiceAskQueryProcedure = "/secgossip.v1.AgentService/AskQuery"
+	// AgentServiceRespondQueryProcedure is the procedure name of the AgentService's RespondQuery RPC.
+	AgentServiceRespondQueryProcedure = "/secgossip.v1.AgentService/RespondQuery"
 )
 
 var (
@@ -156,6 +162,27 @@ var (
 			Procedure:  AgentServiceEstimateRoundTripProcedure,
 		}
 	})
+	agentServicePrepareQuerySpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_secgossip_v1_agent_proto.Services().ByName("AgentService").Methods().ByName("PrepareQuery"),
+			Procedure:  AgentServicePrepareQueryProcedure,
+		}
+	})
+	agentServiceAskQuerySpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeServer,
+			Schema:     v1.File_secgossip_v1_agent_proto.Services().ByName("AgentService").Methods().ByName("AskQuery"),
+			Procedure:  AgentServiceAskQueryProcedure,
+		}
+	})
+	agentServiceRespondQuerySpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_secgossip_v1_agent_proto.Services().ByName("AgentService").Methods().ByName("RespondQuery"),
+			Procedure:  AgentServiceRespondQueryProcedure,
+		}
+	})
 )
 
 // AgentServiceClient is a client for the secgossip.v1.AgentService service.
@@ -202,6 +229,17 @@ type AgentServiceClient interface {
 	// EstimateRoundTrip returns how long a packet takes between two nodes and back,
 	// by their network coordinates. Grant: members:read.
 	EstimateRoundTrip(context.Context, *v1.EstimateRoundTripRequest) (*v1.EstimateRoundTripResponse, error)
+	// PrepareQuery returns what a client has to know to sign a query. Grant: query:
+	// with any glob.
+	PrepareQuery(context.Context, *v1.PrepareQueryRequest) (*v1.PrepareQueryResponse, error)
+	// AskQuery hands a signed query to the agent, which checks it as every other node
+	// will, spreads it and returns the replies as they come. The last message holds the
+	// summary: it comes when every node that was asked has said all that it will, and
+	// at the latest when the query's timeout is over. Grant: query:NAME.
+	AskQuery(context.Context, *v1.AskQueryRequest) (AgentServiceAskQueryClientStream, error)
+	// RespondQuery answers a query in the name of the agent's node. The first answer of
+	// a node counts. Grant: answer:NAME.
+	RespondQuery(context.Context, *v1.RespondQueryRequest) (*v1.RespondQueryResponse, error)
 }
 
 // NewAgentServiceClient constructs a client for the secgossip.v1.AgentService service. Multiple
@@ -251,6 +289,26 @@ func (s AgentServiceRotateKeysClientStream) Close() error {
 	return s.stream.Close()
 }
 
+// AgentServiceAskQueryClientStream is the client stream for the AgentService's AskQuery RPC.
+type AgentServiceAskQueryClientStream struct {
+	stream connect.ClientStream
+}
+
+// Receive returns the next response message from the server.
+func (s AgentServiceAskQueryClientStream) Receive() (*v1.AskQueryResponse, error) {
+	var res v1.AskQueryResponse
+	if err := s.stream.Receive(&res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+// Close releases the stream's resources. It is idempotent and is typically deferred to clean up a
+// stream abandoned before io.EOF.
+func (s AgentServiceAskQueryClientStream) Close() error {
+	return s.stream.Close()
+}
+
 // AgentServiceHandler is an implementation of the secgossip.v1.AgentService service.
 type AgentServiceHandler interface {
 	// FireEvent hands a signed event to the agent, which checks it as every other
@@ -295,6 +353,17 @@ type AgentServiceHandler interface {
 	// EstimateRoundTrip returns how long a packet takes between two nodes and back,
 	// by their network coordinates. Grant: members:read.
 	EstimateRoundTrip(context.Context, *v1.EstimateRoundTripRequest) (*v1.EstimateRoundTripResponse, error)
+	// PrepareQuery returns what a client has to know to sign a query. Grant: query:
+	// with any glob.
+	PrepareQuery(context.Context, *v1.PrepareQueryRequest) (*v1.PrepareQueryResponse, error)
+	// AskQuery hands a signed query to the agent, which checks it as every other node
+	// will, spreads it and returns the replies as they come. The last message holds the
+	// summary: it comes when every node that was asked has said all that it will, and
+	// at the latest when the query's timeout is over. Grant: query:NAME.
+	AskQuery(context.Context, *v1.AskQueryRequest, AgentServiceAskQueryServerStream) error
+	// RespondQuery answers a query in the name of the agent's node. The first answer of
+	// a node counts. Grant: answer:NAME.
+	RespondQuery(context.Context, *v1.RespondQueryRequest) (*v1.RespondQueryResponse, error)
 }
 
 // RegisterAgentServiceHandler registers svc as the secgossip.v1.AgentService implementation on
@@ -315,6 +384,9 @@ func RegisterAgentServiceHandler(server *connect.Server, svc AgentServiceHandler
 		connect.Method{Spec: agentServiceListRunsSpec(), Handler: adapter.listRuns},
 		connect.Method{Spec: agentServiceReloadSpec(), Handler: adapter.reload},
 		connect.Method{Spec: agentServiceEstimateRoundTripSpec(), Handler: adapter.estimateRoundTrip},
+		connect.Method{Spec: agentServicePrepareQuerySpec(), Handler: adapter.prepareQuery},
+		connect.Method{Spec: agentServiceAskQuerySpec(), Handler: adapter.askQuery},
+		connect.Method{Spec: agentServiceRespondQuerySpec(), Handler: adapter.respondQuery},
 	)
 }
 
@@ -346,6 +418,21 @@ func (s AgentServiceRotateKeysServerStream) SendHeaders() error {
 
 // Send sends a response message to the client.
 func (s AgentServiceRotateKeysServerStream) Send(res *v1.RotateKeysResponse) error {
+	return s.stream.Send(res)
+}
+
+// AgentServiceAskQueryServerStream is the server stream for the AgentService's AskQuery RPC.
+type AgentServiceAskQueryServerStream struct {
+	stream connect.ServerStream
+}
+
+// SendHeaders flushes the response headers without a message. The first Send does this implicitly.
+func (s AgentServiceAskQueryServerStream) SendHeaders() error {
+	return s.stream.SendHeaders()
+}
+
+// Send sends a response message to the client.
+func (s AgentServiceAskQueryServerStream) Send(res *v1.AskQueryResponse) error {
 	return s.stream.Send(res)
 }
 
@@ -402,6 +489,18 @@ func (UnimplementedAgentServiceHandler) Reload(context.Context, *v1.ReloadReques
 
 func (UnimplementedAgentServiceHandler) EstimateRoundTrip(context.Context, *v1.EstimateRoundTripRequest) (*v1.EstimateRoundTripResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "secgossip.v1.AgentService.EstimateRoundTrip is not implemented")
+}
+
+func (UnimplementedAgentServiceHandler) PrepareQuery(context.Context, *v1.PrepareQueryRequest) (*v1.PrepareQueryResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "secgossip.v1.AgentService.PrepareQuery is not implemented")
+}
+
+func (UnimplementedAgentServiceHandler) AskQuery(context.Context, *v1.AskQueryRequest, AgentServiceAskQueryServerStream) error {
+	return connect.NewError(connect.CodeUnimplemented, "secgossip.v1.AgentService.AskQuery is not implemented")
+}
+
+func (UnimplementedAgentServiceHandler) RespondQuery(context.Context, *v1.RespondQueryRequest) (*v1.RespondQueryResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "secgossip.v1.AgentService.RespondQuery is not implemented")
 }
 
 type agentServiceClient struct {
@@ -507,6 +606,30 @@ func (c *agentServiceClient) Reload(ctx context.Context, req *v1.ReloadRequest) 
 func (c *agentServiceClient) EstimateRoundTrip(ctx context.Context, req *v1.EstimateRoundTripRequest) (*v1.EstimateRoundTripResponse, error) {
 	var res v1.EstimateRoundTripResponse
 	if err := c.client.CallUnary(ctx, agentServiceEstimateRoundTripSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *agentServiceClient) PrepareQuery(ctx context.Context, req *v1.PrepareQueryRequest) (*v1.PrepareQueryResponse, error) {
+	var res v1.PrepareQueryResponse
+	if err := c.client.CallUnary(ctx, agentServicePrepareQuerySpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *agentServiceClient) AskQuery(ctx context.Context, req *v1.AskQueryRequest) (AgentServiceAskQueryClientStream, error) {
+	stream, err := c.client.CallServerStream(ctx, agentServiceAskQuerySpec(), req)
+	if err != nil {
+		return AgentServiceAskQueryClientStream{}, err
+	}
+	return AgentServiceAskQueryClientStream{stream: stream}, nil
+}
+
+func (c *agentServiceClient) RespondQuery(ctx context.Context, req *v1.RespondQueryRequest) (*v1.RespondQueryResponse, error) {
+	var res v1.RespondQueryResponse
+	if err := c.client.CallUnary(ctx, agentServiceRespondQuerySpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -656,6 +779,38 @@ func (h agentServiceHandler) estimateRoundTrip(ctx context.Context, _ connect.Sp
 		return err
 	}
 	res, err := h.svc.EstimateRoundTrip(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h agentServiceHandler) prepareQuery(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.PrepareQueryRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.PrepareQuery(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h agentServiceHandler) askQuery(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.AskQueryRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	return h.svc.AskQuery(ctx, &req, AgentServiceAskQueryServerStream{stream: stream})
+}
+
+func (h agentServiceHandler) respondQuery(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.RespondQueryRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.RespondQuery(ctx, &req)
 	if err != nil {
 		return err
 	}
