@@ -29,6 +29,8 @@ type Verifier interface {
 	// VerifyEvent checks raw, one signed event, at the given time. It must
 	// check everything: signature, token, grant, times, limits.
 	VerifyEvent(raw []byte, now time.Time) (Event, error)
+	// VerifyRemoval checks raw, one signed removal, likewise.
+	VerifyRemoval(raw []byte, now time.Time) (Removal, error)
 }
 
 // ErrBusy says that events come faster than this node can take them in. The

@@ -323,3 +323,14 @@ func (v testVerifier) VerifyEvent(raw []byte, now time.Time) (Event, error) {
 		Nodes: e.Nodes, Principal: string(e.Token.Subject), ClientKey: [32]byte(e.Token.Key), TokenID: e.Token.ID,
 	}, nil
 }
+
+func (v testVerifier) VerifyRemoval(raw []byte, now time.Time) (Removal, error) {
+	r, err := v.Verifier.VerifyRemoval(raw, now)
+	if err != nil {
+		return Removal{}, err
+	}
+	return Removal{
+		Node: string(r.Node), Key: r.Key, Sequence: r.Sequence, Prune: r.Prune, Issued: r.Issued,
+		Principal: string(r.Token.Subject), ClientKey: [32]byte(r.Token.Key),
+	}, nil
+}

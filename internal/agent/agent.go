@@ -146,6 +146,10 @@ func (a *Agent) start(at home.Home) error {
 		Tags:      a.settings.Tags,
 		Profile:   a.plan.profile,
 		StateDir:  at.State(),
+		Rejoin:    a.settings.Rejoin,
+
+		ReconnectTimeout: a.plan.reconnectTimeout,
+		TombstoneTimeout: a.plan.tombstoneTimeout,
 
 		RotateEvery: a.plan.rotate,
 		Strangers: func() map[string]uint64 {
@@ -156,6 +160,7 @@ func (a *Agent) start(at home.Home) error {
 	if err != nil {
 		return listenError("bind", a.plan.bind, err)
 	}
+	a.tags.Store(new(a.node.Tags()))
 	if err := a.serveMetrics(); err != nil {
 		return err
 	}
@@ -270,6 +275,7 @@ func (a *Agent) serve(verifier *rpcauth.Verifier, events *hub) error {
 		rpc:    a.rpc.Counters,
 		trust:  a.identity.Trust,
 		tags:   a.tagsNow,
+		retag:  a.UpdateTags,
 		reload: a.Reload,
 		leave:  func() { a.leaving.Do(func() { close(a.left) }) },
 		ctx:    a.ctx,

@@ -88,6 +88,9 @@ func memberMessage(m secgossip.Member) *secgossipv1.Member {
 		Epoch:        m.Epoch,
 		PrincipalKey: keyDigest(m.Key),
 		Path:         string(m.Path),
+
+		RecordSequence: m.Sequence,
+		Flapping:       m.Flapping,
 	}
 	if m.Endpoint.IsValid() {
 		out.Addr = m.Endpoint.Addr().String()

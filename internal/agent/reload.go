@@ -92,11 +92,11 @@ func (a *Agent) use(settings Settings, out *Reloaded) error {
 		a.level.Set(level)
 		out.Settings = append(out.Settings, "log-level")
 	}
-	if !maps.Equal(a.tagsNow(), settings.Tags) {
+	if !maps.Equal(a.current.Tags, settings.Tags) {
 		if err := a.node.SetTags(settings.Tags); err != nil {
 			return err
 		}
-		a.tags.Store(&settings.Tags)
+		a.tags.Store(new(a.node.Tags()))
 		out.Settings = append(out.Settings, "tag")
 	}
 	a.current = settings

@@ -23,5 +23,9 @@ func Rules() map[string]rpcauth.Rule {
 
 		secgossipv1connect.AgentServiceListRevocationsProcedure:   {AnyOf: []rpcauth.Verb{rpcauth.MembersRead, rpcauth.NodeEvict}},
 		secgossipv1connect.AgentServiceEstimateRoundTripProcedure: {AnyOf: []rpcauth.Verb{rpcauth.MembersRead}},
+
+		secgossipv1connect.AgentServiceJoinProcedure:       {AnyOf: []rpcauth.Verb{rpcauth.NodeJoin}, Mutates: true},
+		secgossipv1connect.AgentServiceUpdateTagsProcedure: {AnyOf: []rpcauth.Verb{rpcauth.NodeTags}, Mutates: true},
+		secgossipv1connect.AgentServiceForceLeaveProcedure: {AnyOf: []rpcauth.Verb{rpcauth.NodeLeave}, Mutates: true},
 	}
 }

@@ -190,9 +190,16 @@ func (x *FireEventResponse) GetLtime() uint64 {
 	return 0
 }
 
-// ListMembersRequest has no fields: clients choose from the whole list.
+// ListMembersRequest chooses members. Each expression is RE2, must match the whole
+// text and has at most 256 bytes; an empty one matches everything.
 type ListMembersRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the name must match.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// What the status must match.
+	Status string `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"`
+	// What tags must match, by their names; at most 32.
+	Tags          map[string]string `protobuf:"bytes,3,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -225,6 +232,27 @@ func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use ListMembersRequest.ProtoReflect.Descriptor instead.
 func (*ListMembersRequest) Descriptor() ([]byte, []int) {
 	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ListMembersRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ListMembersRequest) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+func (x *ListMembersRequest) GetTags() map[string]string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
 }
 
 // ListMembersResponse is the list of members.
@@ -294,7 +322,11 @@ type Member struct {
 	// How packets get from the answering agent to the node: "udp", or "stream" while
 	// UDP to it is blocked. Empty for its own node, for one that is not alive, and
 	// for one that it cannot reach by either while others can.
-	Path          string `protobuf:"bytes,8,opt,name=path,proto3" json:"path,omitempty"`
+	Path string `protobuf:"bytes,8,opt,name=path,proto3" json:"path,omitempty"`
+	// The sequence of the node's newest record. A removal names it.
+	RecordSequence uint64 `protobuf:"varint,9,opt,name=record_sequence,json=recordSequence,proto3" json:"record_sequence,omitempty"`
+	// Whether it failed and came back within a minute three times in the last hour.
+	Flapping      bool `protobuf:"varint,10,opt,name=flapping,proto3" json:"flapping,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -383,6 +415,20 @@ func (x *Member) GetPath() string {
 		return x.Path
 	}
 	return ""
+}
+
+func (x *Member) GetRecordSequence() uint64 {
+	if x != nil {
+		return x.RecordSequence
+	}
+	return 0
+}
+
+func (x *Member) GetFlapping() bool {
+	if x != nil {
+		return x.Flapping
+	}
+	return false
 }
 
 // GetInfoRequest has no fields.
@@ -2791,6 +2837,364 @@ func (x *Coordinate) GetError() float64 {
 	return 0
 }
 
+// JoinRequest says where to join.
+type JoinRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// HOST:PORT, or a bare host for the default port; 1 to 64 of them.
+	Addresses []string `protobuf:"bytes,1,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	// Whether events fired before are wanted as well.
+	Replay        bool `protobuf:"varint,2,opt,name=replay,proto3" json:"replay,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinRequest) Reset() {
+	*x = JoinRequest{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinRequest) ProtoMessage() {}
+
+func (x *JoinRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
+func (*JoinRequest) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *JoinRequest) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+func (x *JoinRequest) GetReplay() bool {
+	if x != nil {
+		return x.Replay
+	}
+	return false
+}
+
+// JoinResponse says who answered.
+type JoinResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many addresses led to a member.
+	Contacted uint32 `protobuf:"varint,1,opt,name=contacted,proto3" json:"contacted,omitempty"`
+	// Those that did not.
+	Failures      []*JoinFailure `protobuf:"bytes,2,rep,name=failures,proto3" json:"failures,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinResponse) Reset() {
+	*x = JoinResponse{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinResponse) ProtoMessage() {}
+
+func (x *JoinResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
+func (*JoinResponse) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *JoinResponse) GetContacted() uint32 {
+	if x != nil {
+		return x.Contacted
+	}
+	return 0
+}
+
+func (x *JoinResponse) GetFailures() []*JoinFailure {
+	if x != nil {
+		return x.Failures
+	}
+	return nil
+}
+
+// JoinFailure is an address by which there is no joining.
+type JoinFailure struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As it was asked for.
+	Address string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	// Why, for a person.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinFailure) Reset() {
+	*x = JoinFailure{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinFailure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinFailure) ProtoMessage() {}
+
+func (x *JoinFailure) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinFailure.ProtoReflect.Descriptor instead.
+func (*JoinFailure) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *JoinFailure) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *JoinFailure) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// UpdateTagsRequest says what is to be other.
+type UpdateTagsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Tags that get a value.
+	Set map[string]string `protobuf:"bytes,1,rep,name=set,proto3" json:"set,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Names of tags that are to go; none of them is also in set.
+	Delete        []string `protobuf:"bytes,2,rep,name=delete,proto3" json:"delete,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateTagsRequest) Reset() {
+	*x = UpdateTagsRequest{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateTagsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateTagsRequest) ProtoMessage() {}
+
+func (x *UpdateTagsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateTagsRequest.ProtoReflect.Descriptor instead.
+func (*UpdateTagsRequest) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *UpdateTagsRequest) GetSet() map[string]string {
+	if x != nil {
+		return x.Set
+	}
+	return nil
+}
+
+func (x *UpdateTagsRequest) GetDelete() []string {
+	if x != nil {
+		return x.Delete
+	}
+	return nil
+}
+
+// UpdateTagsResponse says what there is now.
+type UpdateTagsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// All tags of the node.
+	Tags          map[string]string `protobuf:"bytes,1,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateTagsResponse) Reset() {
+	*x = UpdateTagsResponse{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateTagsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateTagsResponse) ProtoMessage() {}
+
+func (x *UpdateTagsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateTagsResponse.ProtoReflect.Descriptor instead.
+func (*UpdateTagsResponse) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *UpdateTagsResponse) GetTags() map[string]string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+// ForceLeaveRequest carries one removal.
+type ForceLeaveRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The removal as the client signed it: a COSE_Sign1, at most 4096 bytes.
+	Removal       []byte `protobuf:"bytes,1,opt,name=removal,proto3" json:"removal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForceLeaveRequest) Reset() {
+	*x = ForceLeaveRequest{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForceLeaveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForceLeaveRequest) ProtoMessage() {}
+
+func (x *ForceLeaveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForceLeaveRequest.ProtoReflect.Descriptor instead.
+func (*ForceLeaveRequest) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *ForceLeaveRequest) GetRemoval() []byte {
+	if x != nil {
+		return x.Removal
+	}
+	return nil
+}
+
+// ForceLeaveResponse says what became of it here.
+type ForceLeaveResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The member's status on the answering agent; empty when it was erased.
+	Status        string `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForceLeaveResponse) Reset() {
+	*x = ForceLeaveResponse{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForceLeaveResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForceLeaveResponse) ProtoMessage() {}
+
+func (x *ForceLeaveResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForceLeaveResponse.ProtoReflect.Descriptor instead.
+func (*ForceLeaveResponse) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *ForceLeaveResponse) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
 var File_secgossip_v1_agent_proto protoreflect.FileDescriptor
 
 const file_secgossip_v1_agent_proto_rawDesc = "" +
@@ -2800,10 +3204,16 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"\x05event\x18\x01 \x01(\fR\x05event\"D\n" +
 	"\x11FireEventResponse\x12\x19\n" +
 	"\bevent_id\x18\x01 \x01(\tR\aeventId\x12\x14\n" +
-	"\x05ltime\x18\x02 \x01(\x04R\x05ltime\"\x14\n" +
-	"\x12ListMembersRequest\"E\n" +
+	"\x05ltime\x18\x02 \x01(\x04R\x05ltime\"\xb9\x01\n" +
+	"\x12ListMembersRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06status\x18\x02 \x01(\tR\x06status\x12>\n" +
+	"\x04tags\x18\x03 \x03(\v2*.secgossip.v1.ListMembersRequest.TagsEntryR\x04tags\x1a7\n" +
+	"\tTagsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"E\n" +
 	"\x13ListMembersResponse\x12.\n" +
-	"\amembers\x18\x01 \x03(\v2\x14.secgossip.v1.MemberR\amembers\"\x98\x02\n" +
+	"\amembers\x18\x01 \x03(\v2\x14.secgossip.v1.MemberR\amembers\"\xdd\x02\n" +
 	"\x06Member\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04addr\x18\x02 \x01(\tR\x04addr\x12\x12\n" +
@@ -2812,7 +3222,10 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"\x04tags\x18\x05 \x03(\v2\x1e.secgossip.v1.Member.TagsEntryR\x04tags\x12\x14\n" +
 	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\x12#\n" +
 	"\rprincipal_key\x18\a \x01(\tR\fprincipalKey\x12\x12\n" +
-	"\x04path\x18\b \x01(\tR\x04path\x1a7\n" +
+	"\x04path\x18\b \x01(\tR\x04path\x12'\n" +
+	"\x0frecord_sequence\x18\t \x01(\x04R\x0erecordSequence\x12\x1a\n" +
+	"\bflapping\x18\n" +
+	" \x01(\bR\bflapping\x1a7\n" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x10\n" +
@@ -2984,12 +3397,37 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"Coordinate\x12\x16\n" +
 	"\x06vector\x18\x01 \x03(\x01R\x06vector\x12\x16\n" +
 	"\x06height\x18\x02 \x01(\x01R\x06height\x12\x14\n" +
-	"\x05error\x18\x03 \x01(\x01R\x05error*y\n" +
+	"\x05error\x18\x03 \x01(\x01R\x05error\"C\n" +
+	"\vJoinRequest\x12\x1c\n" +
+	"\taddresses\x18\x01 \x03(\tR\taddresses\x12\x16\n" +
+	"\x06replay\x18\x02 \x01(\bR\x06replay\"c\n" +
+	"\fJoinResponse\x12\x1c\n" +
+	"\tcontacted\x18\x01 \x01(\rR\tcontacted\x125\n" +
+	"\bfailures\x18\x02 \x03(\v2\x19.secgossip.v1.JoinFailureR\bfailures\"?\n" +
+	"\vJoinFailure\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x9f\x01\n" +
+	"\x11UpdateTagsRequest\x12:\n" +
+	"\x03set\x18\x01 \x03(\v2(.secgossip.v1.UpdateTagsRequest.SetEntryR\x03set\x12\x16\n" +
+	"\x06delete\x18\x02 \x03(\tR\x06delete\x1a6\n" +
+	"\bSetEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8d\x01\n" +
+	"\x12UpdateTagsResponse\x12>\n" +
+	"\x04tags\x18\x01 \x03(\v2*.secgossip.v1.UpdateTagsResponse.TagsEntryR\x04tags\x1a7\n" +
+	"\tTagsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"-\n" +
+	"\x11ForceLeaveRequest\x12\x18\n" +
+	"\aremoval\x18\x01 \x01(\fR\aremoval\",\n" +
+	"\x12ForceLeaveResponse\x12\x16\n" +
+	"\x06status\x18\x01 \x01(\tR\x06status*y\n" +
 	"\fRotationStep\x12\x1d\n" +
 	"\x19ROTATION_STEP_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15ROTATION_STEP_INSTALL\x10\x01\x12\x15\n" +
 	"\x11ROTATION_STEP_USE\x10\x02\x12\x18\n" +
-	"\x14ROTATION_STEP_REMOVE\x10\x032\xa3\b\n" +
+	"\x14ROTATION_STEP_REMOVE\x10\x032\x84\n" +
+	"\n" +
 	"\fAgentService\x12L\n" +
 	"\tFireEvent\x12\x1e.secgossip.v1.FireEventRequest\x1a\x1f.secgossip.v1.FireEventResponse\x12R\n" +
 	"\vListMembers\x12 .secgossip.v1.ListMembersRequest\x1a!.secgossip.v1.ListMembersResponse\x12F\n" +
@@ -3004,7 +3442,12 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"\fListHandlers\x12!.secgossip.v1.ListHandlersRequest\x1a\".secgossip.v1.ListHandlersResponse\x12I\n" +
 	"\bListRuns\x12\x1d.secgossip.v1.ListRunsRequest\x1a\x1e.secgossip.v1.ListRunsResponse\x12C\n" +
 	"\x06Reload\x12\x1b.secgossip.v1.ReloadRequest\x1a\x1c.secgossip.v1.ReloadResponse\x12d\n" +
-	"\x11EstimateRoundTrip\x12&.secgossip.v1.EstimateRoundTripRequest\x1a'.secgossip.v1.EstimateRoundTripResponseB=Z;github.com/secgossip/secgossip/api/secgossip/v1;secgossipv1b\x06proto3"
+	"\x11EstimateRoundTrip\x12&.secgossip.v1.EstimateRoundTripRequest\x1a'.secgossip.v1.EstimateRoundTripResponse\x12=\n" +
+	"\x04Join\x12\x19.secgossip.v1.JoinRequest\x1a\x1a.secgossip.v1.JoinResponse\x12O\n" +
+	"\n" +
+	"UpdateTags\x12\x1f.secgossip.v1.UpdateTagsRequest\x1a .secgossip.v1.UpdateTagsResponse\x12O\n" +
+	"\n" +
+	"ForceLeave\x12\x1f.secgossip.v1.ForceLeaveRequest\x1a .secgossip.v1.ForceLeaveResponseB=Z;github.com/secgossip/secgossip/api/secgossip/v1;secgossipv1b\x06proto3"
 
 var (
 	file_secgossip_v1_agent_proto_rawDescOnce sync.Once
@@ -3019,7 +3462,7 @@ func file_secgossip_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_secgossip_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_secgossip_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_secgossip_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
 var file_secgossip_v1_agent_proto_goTypes = []any{
 	(RotationStep)(0),                 // 0: secgossip.v1.RotationStep
 	(*FireEventRequest)(nil),          // 1: secgossip.v1.FireEventRequest
@@ -3062,72 +3505,92 @@ var file_secgossip_v1_agent_proto_goTypes = []any{
 	(*EstimateRoundTripRequest)(nil),  // 38: secgossip.v1.EstimateRoundTripRequest
 	(*EstimateRoundTripResponse)(nil), // 39: secgossip.v1.EstimateRoundTripResponse
 	(*Coordinate)(nil),                // 40: secgossip.v1.Coordinate
-	nil,                               // 41: secgossip.v1.Member.TagsEntry
-	nil,                               // 42: secgossip.v1.GetInfoResponse.SectionsEntry
-	nil,                               // 43: secgossip.v1.InfoSection.ValuesEntry
-	(*timestamppb.Timestamp)(nil),     // 44: google.protobuf.Timestamp
+	(*JoinRequest)(nil),               // 41: secgossip.v1.JoinRequest
+	(*JoinResponse)(nil),              // 42: secgossip.v1.JoinResponse
+	(*JoinFailure)(nil),               // 43: secgossip.v1.JoinFailure
+	(*UpdateTagsRequest)(nil),         // 44: secgossip.v1.UpdateTagsRequest
+	(*UpdateTagsResponse)(nil),        // 45: secgossip.v1.UpdateTagsResponse
+	(*ForceLeaveRequest)(nil),         // 46: secgossip.v1.ForceLeaveRequest
+	(*ForceLeaveResponse)(nil),        // 47: secgossip.v1.ForceLeaveResponse
+	nil,                               // 48: secgossip.v1.ListMembersRequest.TagsEntry
+	nil,                               // 49: secgossip.v1.Member.TagsEntry
+	nil,                               // 50: secgossip.v1.GetInfoResponse.SectionsEntry
+	nil,                               // 51: secgossip.v1.InfoSection.ValuesEntry
+	nil,                               // 52: secgossip.v1.UpdateTagsRequest.SetEntry
+	nil,                               // 53: secgossip.v1.UpdateTagsResponse.TagsEntry
+	(*timestamppb.Timestamp)(nil),     // 54: google.protobuf.Timestamp
 }
 var file_secgossip_v1_agent_proto_depIdxs = []int32{
-	5,  // 0: secgossip.v1.ListMembersResponse.members:type_name -> secgossip.v1.Member
-	41, // 1: secgossip.v1.Member.tags:type_name -> secgossip.v1.Member.TagsEntry
-	42, // 2: secgossip.v1.GetInfoResponse.sections:type_name -> secgossip.v1.GetInfoResponse.SectionsEntry
-	43, // 3: secgossip.v1.InfoSection.values:type_name -> secgossip.v1.InfoSection.ValuesEntry
-	11, // 4: secgossip.v1.StreamEventsResponse.records:type_name -> secgossip.v1.EventRecord
-	44, // 5: secgossip.v1.EventRecord.seen:type_name -> google.protobuf.Timestamp
-	12, // 6: secgossip.v1.EventRecord.user:type_name -> secgossip.v1.UserEvent
-	13, // 7: secgossip.v1.EventRecord.member:type_name -> secgossip.v1.MemberEvent
-	44, // 8: secgossip.v1.UserEvent.issued:type_name -> google.protobuf.Timestamp
-	44, // 9: secgossip.v1.UserEvent.expires:type_name -> google.protobuf.Timestamp
-	5,  // 10: secgossip.v1.MemberEvent.members:type_name -> secgossip.v1.Member
-	0,  // 11: secgossip.v1.RotateKeysRequest.step:type_name -> secgossip.v1.RotationStep
-	18, // 12: secgossip.v1.RotateKeysResponse.progress:type_name -> secgossip.v1.RotationProgress
-	19, // 13: secgossip.v1.RotateKeysResponse.summary:type_name -> secgossip.v1.RotationSummary
-	28, // 14: secgossip.v1.ListKeysResponse.epochs:type_name -> secgossip.v1.Epoch
-	22, // 15: secgossip.v1.ListKeysResponse.nodes:type_name -> secgossip.v1.NodeEpoch
-	27, // 16: secgossip.v1.RevokeResponse.revocations:type_name -> secgossip.v1.Revocation
-	27, // 17: secgossip.v1.ListRevocationsResponse.revocations:type_name -> secgossip.v1.Revocation
-	44, // 18: secgossip.v1.Revocation.before:type_name -> google.protobuf.Timestamp
-	44, // 19: secgossip.v1.Revocation.issued:type_name -> google.protobuf.Timestamp
-	44, // 20: secgossip.v1.Epoch.created:type_name -> google.protobuf.Timestamp
-	31, // 21: secgossip.v1.ListHandlersResponse.handlers:type_name -> secgossip.v1.Handler
-	32, // 22: secgossip.v1.Handler.layers:type_name -> secgossip.v1.Layer
-	44, // 23: secgossip.v1.Handler.last_run:type_name -> google.protobuf.Timestamp
-	35, // 24: secgossip.v1.ListRunsResponse.runs:type_name -> secgossip.v1.Run
-	44, // 25: secgossip.v1.Run.begin:type_name -> google.protobuf.Timestamp
-	40, // 26: secgossip.v1.EstimateRoundTripResponse.from_coordinate:type_name -> secgossip.v1.Coordinate
-	40, // 27: secgossip.v1.EstimateRoundTripResponse.to_coordinate:type_name -> secgossip.v1.Coordinate
-	8,  // 28: secgossip.v1.GetInfoResponse.SectionsEntry.value:type_name -> secgossip.v1.InfoSection
-	1,  // 29: secgossip.v1.AgentService.FireEvent:input_type -> secgossip.v1.FireEventRequest
-	3,  // 30: secgossip.v1.AgentService.ListMembers:input_type -> secgossip.v1.ListMembersRequest
-	6,  // 31: secgossip.v1.AgentService.GetInfo:input_type -> secgossip.v1.GetInfoRequest
-	9,  // 32: secgossip.v1.AgentService.StreamEvents:input_type -> secgossip.v1.StreamEventsRequest
-	14, // 33: secgossip.v1.AgentService.Leave:input_type -> secgossip.v1.LeaveRequest
-	16, // 34: secgossip.v1.AgentService.RotateKeys:input_type -> secgossip.v1.RotateKeysRequest
-	20, // 35: secgossip.v1.AgentService.ListKeys:input_type -> secgossip.v1.ListKeysRequest
-	23, // 36: secgossip.v1.AgentService.Revoke:input_type -> secgossip.v1.RevokeRequest
-	25, // 37: secgossip.v1.AgentService.ListRevocations:input_type -> secgossip.v1.ListRevocationsRequest
-	29, // 38: secgossip.v1.AgentService.ListHandlers:input_type -> secgossip.v1.ListHandlersRequest
-	33, // 39: secgossip.v1.AgentService.ListRuns:input_type -> secgossip.v1.ListRunsRequest
-	36, // 40: secgossip.v1.AgentService.Reload:input_type -> secgossip.v1.ReloadRequest
-	38, // 41: secgossip.v1.AgentService.EstimateRoundTrip:input_type -> secgossip.v1.EstimateRoundTripRequest
-	2,  // 42: secgossip.v1.AgentService.FireEvent:output_type -> secgossip.v1.FireEventResponse
-	4,  // 43: secgossip.v1.AgentService.ListMembers:output_type -> secgossip.v1.ListMembersResponse
-	7,  // 44: secgossip.v1.AgentService.GetInfo:output_type -> secgossip.v1.GetInfoResponse
-	10, // 45: secgossip.v1.AgentService.StreamEvents:output_type -> secgossip.v1.StreamEventsResponse
-	15, // 46: secgossip.v1.AgentService.Leave:output_type -> secgossip.v1.LeaveResponse
-	17, // 47: secgossip.v1.AgentService.RotateKeys:output_type -> secgossip.v1.RotateKeysResponse
-	21, // 48: secgossip.v1.AgentService.ListKeys:output_type -> secgossip.v1.ListKeysResponse
-	24, // 49: secgossip.v1.AgentService.Revoke:output_type -> secgossip.v1.RevokeResponse
-	26, // 50: secgossip.v1.AgentService.ListRevocations:output_type -> secgossip.v1.ListRevocationsResponse
-	30, // 51: secgossip.v1.AgentService.ListHandlers:output_type -> secgossip.v1.ListHandlersResponse
-	34, // 52: secgossip.v1.AgentService.ListRuns:output_type -> secgossip.v1.ListRunsResponse
-	37, // 53: secgossip.v1.AgentService.Reload:output_type -> secgossip.v1.ReloadResponse
-	39, // 54: secgossip.v1.AgentService.EstimateRoundTrip:output_type -> secgossip.v1.EstimateRoundTripResponse
-	42, // [42:55] is the sub-list for method output_type
-	29, // [29:42] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	48, // 0: secgossip.v1.ListMembersRequest.tags:type_name -> secgossip.v1.ListMembersRequest.TagsEntry
+	5,  // 1: secgossip.v1.ListMembersResponse.members:type_name -> secgossip.v1.Member
+	49, // 2: secgossip.v1.Member.tags:type_name -> secgossip.v1.Member.TagsEntry
+	50, // 3: secgossip.v1.GetInfoResponse.sections:type_name -> secgossip.v1.GetInfoResponse.SectionsEntry
+	51, // 4: secgossip.v1.InfoSection.values:type_name -> secgossip.v1.InfoSection.ValuesEntry
+	11, // 5: secgossip.v1.StreamEventsResponse.records:type_name -> secgossip.v1.EventRecord
+	54, // 6: secgossip.v1.EventRecord.seen:type_name -> google.protobuf.Timestamp
+	12, // 7: secgossip.v1.EventRecord.user:type_name -> secgossip.v1.UserEvent
+	13, // 8: secgossip.v1.EventRecord.member:type_name -> secgossip.v1.MemberEvent
+	54, // 9: secgossip.v1.UserEvent.issued:type_name -> google.protobuf.Timestamp
+	54, // 10: secgossip.v1.UserEvent.expires:type_name -> google.protobuf.Timestamp
+	5,  // 11: secgossip.v1.MemberEvent.members:type_name -> secgossip.v1.Member
+	0,  // 12: secgossip.v1.RotateKeysRequest.step:type_name -> secgossip.v1.RotationStep
+	18, // 13: secgossip.v1.RotateKeysResponse.progress:type_name -> secgossip.v1.RotationProgress
+	19, // 14: secgossip.v1.RotateKeysResponse.summary:type_name -> secgossip.v1.RotationSummary
+	28, // 15: secgossip.v1.ListKeysResponse.epochs:type_name -> secgossip.v1.Epoch
+	22, // 16: secgossip.v1.ListKeysResponse.nodes:type_name -> secgossip.v1.NodeEpoch
+	27, // 17: secgossip.v1.RevokeResponse.revocations:type_name -> secgossip.v1.Revocation
+	27, // 18: secgossip.v1.ListRevocationsResponse.revocations:type_name -> secgossip.v1.Revocation
+	54, // 19: secgossip.v1.Revocation.before:type_name -> google.protobuf.Timestamp
+	54, // 20: secgossip.v1.Revocation.issued:type_name -> google.protobuf.Timestamp
+	54, // 21: secgossip.v1.Epoch.created:type_name -> google.protobuf.Timestamp
+	31, // 22: secgossip.v1.ListHandlersResponse.handlers:type_name -> secgossip.v1.Handler
+	32, // 23: secgossip.v1.Handler.layers:type_name -> secgossip.v1.Layer
+	54, // 24: secgossip.v1.Handler.last_run:type_name -> google.protobuf.Timestamp
+	35, // 25: secgossip.v1.ListRunsResponse.runs:type_name -> secgossip.v1.Run
+	54, // 26: secgossip.v1.Run.begin:type_name -> google.protobuf.Timestamp
+	40, // 27: secgossip.v1.EstimateRoundTripResponse.from_coordinate:type_name -> secgossip.v1.Coordinate
+	40, // 28: secgossip.v1.EstimateRoundTripResponse.to_coordinate:type_name -> secgossip.v1.Coordinate
+	43, // 29: secgossip.v1.JoinResponse.failures:type_name -> secgossip.v1.JoinFailure
+	52, // 30: secgossip.v1.UpdateTagsRequest.set:type_name -> secgossip.v1.UpdateTagsRequest.SetEntry
+	53, // 31: secgossip.v1.UpdateTagsResponse.tags:type_name -> secgossip.v1.UpdateTagsResponse.TagsEntry
+	8,  // 32: secgossip.v1.GetInfoResponse.SectionsEntry.value:type_name -> secgossip.v1.InfoSection
+	1,  // 33: secgossip.v1.AgentService.FireEvent:input_type -> secgossip.v1.FireEventRequest
+	3,  // 34: secgossip.v1.AgentService.ListMembers:input_type -> secgossip.v1.ListMembersRequest
+	6,  // 35: secgossip.v1.AgentService.GetInfo:input_type -> secgossip.v1.GetInfoRequest
+	9,  // 36: secgossip.v1.AgentService.StreamEvents:input_type -> secgossip.v1.StreamEventsRequest
+	14, // 37: secgossip.v1.AgentService.Leave:input_type -> secgossip.v1.LeaveRequest
+	16, // 38: secgossip.v1.AgentService.RotateKeys:input_type -> secgossip.v1.RotateKeysRequest
+	20, // 39: secgossip.v1.AgentService.ListKeys:input_type -> secgossip.v1.ListKeysRequest
+	23, // 40: secgossip.v1.AgentService.Revoke:input_type -> secgossip.v1.RevokeRequest
+	25, // 41: secgossip.v1.AgentService.ListRevocations:input_type -> secgossip.v1.ListRevocationsRequest
+	29, // 42: secgossip.v1.AgentService.ListHandlers:input_type -> secgossip.v1.ListHandlersRequest
+	33, // 43: secgossip.v1.AgentService.ListRuns:input_type -> secgossip.v1.ListRunsRequest
+	36, // 44: secgossip.v1.AgentService.Reload:input_type -> secgossip.v1.ReloadRequest
+	38, // 45: secgossip.v1.AgentService.EstimateRoundTrip:input_type -> secgossip.v1.EstimateRoundTripRequest
+	41, // 46: secgossip.v1.AgentService.Join:input_type -> secgossip.v1.JoinRequest
+	44, // 47: secgossip.v1.AgentService.UpdateTags:input_type -> secgossip.v1.UpdateTagsRequest
+	46, // 48: secgossip.v1.AgentService.ForceLeave:input_type -> secgossip.v1.ForceLeaveRequest
+	2,  // 49: secgossip.v1.AgentService.FireEvent:output_type -> secgossip.v1.FireEventResponse
+	4,  // 50: secgossip.v1.AgentService.ListMembers:output_type -> secgossip.v1.ListMembersResponse
+	7,  // 51: secgossip.v1.AgentService.GetInfo:output_type -> secgossip.v1.GetInfoResponse
+	10, // 52: secgossip.v1.AgentService.StreamEvents:output_type -> secgossip.v1.StreamEventsResponse
+	15, // 53: secgossip.v1.AgentService.Leave:output_type -> secgossip.v1.LeaveResponse
+	17, // 54: secgossip.v1.AgentService.RotateKeys:output_type -> secgossip.v1.RotateKeysResponse
+	21, // 55: secgossip.v1.AgentService.ListKeys:output_type -> secgossip.v1.ListKeysResponse
+	24, // 56: secgossip.v1.AgentService.Revoke:output_type -> secgossip.v1.RevokeResponse
+	26, // 57: secgossip.v1.AgentService.ListRevocations:output_type -> secgossip.v1.ListRevocationsResponse
+	30, // 58: secgossip.v1.AgentService.ListHandlers:output_type -> secgossip.v1.ListHandlersResponse
+	34, // 59: secgossip.v1.AgentService.ListRuns:output_type -> secgossip.v1.ListRunsResponse
+	37, // 60: secgossip.v1.AgentService.Reload:output_type -> secgossip.v1.ReloadResponse
+	39, // 61: secgossip.v1.AgentService.EstimateRoundTrip:output_type -> secgossip.v1.EstimateRoundTripResponse
+	42, // 62: secgossip.v1.AgentService.Join:output_type -> secgossip.v1.JoinResponse
+	45, // 63: secgossip.v1.AgentService.UpdateTags:output_type -> secgossip.v1.UpdateTagsResponse
+	47, // 64: secgossip.v1.AgentService.ForceLeave:output_type -> secgossip.v1.ForceLeaveResponse
+	49, // [49:65] is the sub-list for method output_type
+	33, // [33:49] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_secgossip_v1_agent_proto_init() }
@@ -3146,7 +3609,7 @@ func file_secgossip_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_secgossip_v1_agent_proto_rawDesc), len(file_secgossip_v1_agent_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   43,
+			NumMessages:   53,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

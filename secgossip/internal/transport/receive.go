@@ -103,6 +103,13 @@ func (t *Transport) deliver(from *guard.Peer, kind wire.PacketType, payload []by
 		}
 		t.config.Batch(from, kind, items)
 		return nil
+	case wire.PacketRemovals:
+		items, err := wire.BatchRemovals.Parse(payload)
+		if err != nil {
+			return err
+		}
+		t.config.Batch(from, kind, items)
+		return nil
 	case wire.PacketState:
 		return t.takeState(from, payload)
 	case wire.PacketPathChallenge:

@@ -17,6 +17,8 @@ const (
 
 	BatchRevocations // payload of PacketRevocations: signed revocations, each followed by a credential
 	BatchRevoked     // body of FrameRevocations: signed revocations, each followed by a credential
+
+	BatchRemovals // payload of PacketRemovals: signed removals
 )
 
 // limits gives the fewest and the most items, the longest item and the most
@@ -24,7 +26,7 @@ const (
 // that there is nothing.
 func (b Batch) limits() (fewest, most, item, total int) {
 	switch b {
-	case BatchEvents:
+	case BatchEvents, BatchRemovals:
 		return 1, MaxPacketItems, MaxEventRaw, MaxPayload
 	case BatchEpochs:
 		return 1, MaxPacketItems, MaxEpochStatement, MaxPayload
@@ -56,6 +58,8 @@ func (b Batch) String() string {
 		return "batch of issuers"
 	case BatchRevocations, BatchRevoked:
 		return "batch of revocations"
+	case BatchRemovals:
+		return "batch of removals"
 	}
 	return fmt.Sprintf("batch of kind %d", uint8(b))
 }

@@ -18,10 +18,14 @@ const (
 	PacketState PacketType = 7 // how far its sender is with epochs
 
 	PacketRevocations PacketType = 8 // signed revocations, each with its keeper's credential
+
+	PacketRemovals PacketType = 17 // signed removals
 )
 
 // Known reports whether t is one of the packet types above.
-func (t PacketType) Known() bool { return t >= PacketGossip && t <= PacketRevocations }
+func (t PacketType) Known() bool {
+	return t >= PacketGossip && t <= PacketRevocations || t == PacketRemovals
+}
 
 // A Door is the first block of a datagram, decrypted: what a receiver must know
 // before it can open the rest. Protocol 4.2.
