@@ -128,19 +128,22 @@ func (a *Agent) start(at home.Home) error {
 	a.rpc = rpc.NewListener(listener, a.identity.Trust.ServerTLS(own, []pki.Kind{pki.KindClient}, time.Now))
 	verifier := rpcauth.NewVerifier(a.identity.Trust)
 	events := newHub()
+	watcher := &observer{
+		name:    string(a.identity.Identity.Name),
+		tags:    a.tagsNow,
+		runner:  a.runner,
+		hub:     events,
+		logger:  a.logger,
+		nowFunc: time.Now,
+	}
+	watcher.waves = newCoalescer(watcher.membersEvent)
+	a.running.Go(func() { watcher.waves.run(a.ctx) })
 	a.node, err = secgossip.New(secgossip.Config{
-		Identity: a.identity.Identity,
-		Trust:    a.identity.Trust,
-		Keyring:  a.identity.Keyring,
-		Verifier: eventVerifier{verifier},
-		Observer: &observer{
-			name:    string(a.identity.Identity.Name),
-			tags:    a.tagsNow,
-			runner:  a.runner,
-			hub:     events,
-			logger:  a.logger,
-			nowFunc: time.Now,
-		},
+		Identity:  a.identity.Identity,
+		Trust:     a.identity.Trust,
+		Keyring:   a.identity.Keyring,
+		Verifier:  eventVerifier{verifier},
+		Observer:  watcher,
 		Bind:      a.plan.bind,
 		Advertise: a.advertise(),
 		Tags:      a.settings.Tags,
