@@ -56,6 +56,15 @@ type Config struct {
 	// MinRotateEvery at least, DefaultRotateEvery if zero. It cannot be switched off.
 	RotateEvery time.Duration
 
+	// ReconnectTimeout is how long a failed member is looked for, and TombstoneTimeout
+	// how long one that left is remembered, before it is forgotten: MinReap to MaxReap,
+	// DefaultReap if zero.
+	ReconnectTimeout, TombstoneTimeout time.Duration
+
+	// Rejoin lets a node that left go back by itself at its next start: it keeps the
+	// records of the nodes that it knows.
+	Rejoin bool
+
 	// Strangers returns what strangers moved at other listeners of the agent, by
 	// reason: the node puts it into its one line a minute. Nil is allowed.
 	Strangers func() map[string]uint64
@@ -80,11 +89,18 @@ const (
 	MinRotateEvery     = time.Minute
 )
 
+// How long members that are gone are remembered. The default is Serf's.
+const (
+	DefaultReap = 24 * time.Hour
+	MinReap     = time.Minute
+	MaxReap     = 30 * 24 * time.Hour
+)
+
 // Observer is told what happens, in order, from a single goroutine. Its methods
 // must not block for long: events wait in a bounded queue meanwhile.
 type Observer interface {
-	// MemberEvent reports a change: "member-join", "member-leave",
-	// "member-failed" or "member-update".
+	// MemberEvent reports a change: "member-join", "member-leave", "member-failed",
+	// "member-update" or "member-reap".
 	MemberEvent(kind string, m Member)
 	// UserEvent delivers an event addressed to this node, at most once.
 	UserEvent(e Event)
@@ -133,6 +149,11 @@ func (c *Config) check() error {
 	}
 	if c.RotateEvery != 0 && c.RotateEvery < MinRotateEvery {
 		problems = append(problems, fmt.Errorf("epochs of %v: %v is the shortest", c.RotateEvery, MinRotateEvery))
+	}
+	for _, d := range []time.Duration{c.ReconnectTimeout, c.TombstoneTimeout} {
+		if d != 0 && (d < MinReap || d > MaxReap) {
+			problems = append(problems, fmt.Errorf("members that are gone are remembered for %v: from %v to %v", d, MinReap, MaxReap))
+		}
 	}
 	if c.Profile != "" {
 		if _, err := ParseProfile(string(c.Profile)); err != nil {

@@ -32,6 +32,8 @@ type Verifier interface {
 	VerifyEvent(raw []byte, now time.Time) (Event, error)
 	// VerifyQuery does the same for a signed query, and sets all but Deadline.
 	VerifyQuery(raw []byte, now time.Time) (Query, error)
+	// VerifyRemoval checks raw, one signed removal, likewise.
+	VerifyRemoval(raw []byte, now time.Time) (Removal, error)
 }
 
 // ErrBusy says that events come faster than this node can take them in. The

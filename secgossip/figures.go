@@ -63,6 +63,10 @@ func (n *Node) counters() map[string]uint64 {
 		"statements_bad":   n.counts.statementsBad.Load(),
 		"notices_dropped":  n.counts.noticesDropped.Load(),
 
+		"flaps":             n.counts.flaps.Load(),
+		"removals_refused":  n.counts.removalsRefused.Load(),
+		"removals_overflow": n.counts.removalsOverflow.Load(),
+
 		"coordinates_bad":  n.coordinates.bad.Load(),
 		"coordinates_held": n.coordinates.held.Load(),
 	}

@@ -80,7 +80,7 @@ func (n *Node) gossipLoop() {
 
 func (n *Node) gossipOnce() {
 	for _, peer := range n.randomPeers(n.settings.GossipNodes) {
-		for _, g := range []*gossip{n.revocationGossip, n.epochGossip, n.queryGossip, n.eventGossip} {
+		for _, g := range []*gossip{n.revocationGossip, n.epochGossip, n.removalGossip, n.queryGossip, n.eventGossip} {
 			if payload := g.next(); payload != nil {
 				n.transport.Send(peer, g.kind, payload)
 			}
@@ -227,6 +227,10 @@ type counts struct {
 	repliesRelayed  atomic.Uint64 // passed on for others
 
 	noticesDropped atomic.Uint64 // the observer did not keep up
+	flaps          atomic.Uint64 // members that came back within flapWindow of failing
 	rotations      atomic.Uint64 // times that another epoch came into use
 	statementsBad  atomic.Uint64 // packets of epoch statements or revocations that do not pair up
+
+	removalsRefused  atomic.Uint64 // did not verify
+	removalsOverflow atomic.Uint64 // dropped unread: queue full
 }

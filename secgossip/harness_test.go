@@ -362,3 +362,14 @@ func (v testVerifier) VerifyQuery(raw []byte, now time.Time) (Query, error) {
 		For: func(node string, tags map[string]string) bool { return q.For(pki.Name(node), tags) },
 	}, nil
 }
+
+func (v testVerifier) VerifyRemoval(raw []byte, now time.Time) (Removal, error) {
+	r, err := v.Verifier.VerifyRemoval(raw, now)
+	if err != nil {
+		return Removal{}, err
+	}
+	return Removal{
+		Node: string(r.Node), Key: r.Key, Sequence: r.Sequence, Prune: r.Prune, Issued: r.Issued,
+		Principal: string(r.Token.Subject), ClientKey: [32]byte(r.Token.Key),
+	}, nil
+}

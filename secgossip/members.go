@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/memberlist"
 
@@ -47,6 +48,8 @@ type Member struct {
 	Key      [32]byte // its Ed25519 key
 	Keeper   bool
 	Path     Path
+	Sequence uint64 // of its newest record
+	Flapping bool   // it failed and came back often of late
 }
 
 // membership follows memberlist's events: who is there, who left, who failed.
@@ -56,19 +59,83 @@ type membership struct {
 	tags   map[string]map[string]string
 
 	evicted map[string]bool // whom it was said of that they are gone
+
+	changed map[string]time.Time   // when the status became what it is, or the node was first looked at
+	flaps   map[string][]time.Time // when a member came back soon after it failed, the newest maxFlaps
 }
+
+// A member that comes back within flapWindow of being called failed has flapped, as in
+// Serf. It flaps much when it did so maxFlaps times within flapsWithin.
+const (
+	flapWindow  = time.Minute
+	maxFlaps    = 3
+	flapsWithin = time.Hour
+)
 
 func newMembership() *membership {
-	return &membership{status: make(map[string]Status), tags: make(map[string]map[string]string), evicted: make(map[string]bool)}
+	return &membership{status: make(map[string]Status), tags: make(map[string]map[string]string), evicted: make(map[string]bool),
+		changed: make(map[string]time.Time), flaps: make(map[string][]time.Time)}
 }
 
-func (m *membership) set(name string, status Status, tags map[string]string) {
+// set notes what memberlist says of a member. It reports whether that is a flap.
+func (m *membership) set(name string, status Status, tags map[string]string) (flapped bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	now := time.Now()
+	if status == StatusAlive && m.status[name] == StatusFailed && now.Sub(m.changed[name]) < flapWindow {
+		flapped = true
+		all := append(m.flaps[name], now)
+		m.flaps[name] = all[max(0, len(all)-maxFlaps):]
+	}
+	if m.status[name] != status {
+		m.changed[name] = now
+	}
 	m.status[name] = status
 	if tags != nil {
 		m.tags[name] = tags
 	}
+	return flapped
+}
+
+// since returns a member's status and since when it has it. A node that has none is
+// noted, and has none since then.
+func (m *membership) since(name string, now time.Time) (Status, time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, ok := m.changed[name]; !ok {
+		m.changed[name] = now
+	}
+	return m.status[name], m.changed[name]
+}
+
+// left makes a failed member one that left. It reports whether it was failed.
+func (m *membership) left(name string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.status[name] != StatusFailed {
+		return false
+	}
+	m.status[name], m.changed[name] = StatusLeft, time.Now()
+	return true
+}
+
+// forget drops all that is known of a member.
+func (m *membership) forget(name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.status, name)
+	delete(m.tags, name)
+	delete(m.evicted, name)
+	delete(m.changed, name)
+	delete(m.flaps, name)
+}
+
+// flapping reports whether a member flaps much.
+func (m *membership) flapping(name string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := m.flaps[name]
+	return len(all) == maxFlaps && time.Since(all[0]) < flapsWithin
 }
 
 func (m *membership) get(name string) (Status, map[string]string) {
@@ -140,6 +207,9 @@ func (n *Node) member(name string) (Member, bool) {
 		Status: status,
 		Key:    peer.Key(),
 		Keeper: peer.Credential.HasRole(pki.RoleKeeper),
+
+		Sequence: peer.Record.Sequence,
+		Flapping: n.members.flapping(name),
 	}
 	if name == string(n.config.Identity.Name) {
 		m.Epoch = n.ledger.State().Primary
@@ -204,7 +274,9 @@ func (n *Node) noteMember(kind string, status Status, m *memberlist.Node) {
 	if err != nil {
 		tags = map[string]string{} // NotifyAlive let nothing else pass
 	}
-	n.members.set(m.Name, status, tags)
+	if n.members.set(m.Name, status, tags) {
+		n.counts.flaps.Add(1)
+	}
 	n.tell(kind, status, m.Name)
 }
 

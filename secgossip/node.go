@@ -59,7 +59,11 @@ type Node struct {
 	revocationGossip *gossip
 	queryGossip      *gossip
 	queries          *queries
-	queriesIn        chan queryPacket    // what packets say about queries
+	queriesIn        chan queryPacket // what packets say about queries
+	removalGossip    *gossip
+	removalsIn       chan []byte         // removals to verify
+	removals         map[string]Removal  // those that hold, by node; guarded by tending
+	tending          sync.Mutex          // held while members that are gone are dealt with
 	incoming         chan []byte         // events to verify
 	notices          chan func(Observer) // for the observer, in order
 	statements       chan told           // epoch statements to learn from
@@ -73,7 +77,9 @@ type Node struct {
 	saved            [32]byte      // digest of the records on disk; guarded by saving
 	publishing       sync.Mutex    // held while a record of ours is signed and admitted
 	leaving          atomic.Bool
-	tags             atomic.Pointer[map[string]string] // nil: those of the config
+	tagging          sync.Mutex                        // held while tags change
+	tagChanges       tagChanges                        // guarded by tagging
+	tags             atomic.Pointer[map[string]string] // as they are told
 	rotating         sync.Mutex
 	revoking         sync.Mutex // held while a revocation is signed and taken in
 	lastUnkept       time.Time  // of eventLoop alone
@@ -111,6 +117,12 @@ func New(config Config) (*Node, error) {
 	if config.now == nil {
 		config.now = time.Now
 	}
+	if config.ReconnectTimeout == 0 {
+		config.ReconnectTimeout = DefaultReap
+	}
+	if config.TombstoneTimeout == 0 {
+		config.TombstoneTimeout = DefaultReap
+	}
 	if config.volumeMark == 0 {
 		config.volumeMark = volumeMark
 	}
@@ -139,6 +151,8 @@ func New(config Config) (*Node, error) {
 		queriesIn: make(chan queryPacket, incomingReplies),
 
 		revocationsIn: make(chan [][]byte, statementQueue),
+		removalsIn:    make(chan []byte, removalQueue),
+		removals:      make(map[string]Removal),
 		kick:          make(chan struct{}, 1),
 		moved:         make(chan struct{}, 1),
 		changed:       make(chan struct{}, 1),
@@ -158,6 +172,7 @@ func (n *Node) start() error {
 	n.epochGossip = newGossip(wire.PacketEpochs, wire.BatchEpochs, retransmit*n.settings.RetransmitMult, n.liveCount)
 	n.revocationGossip = newGossip(wire.PacketRevocations, wire.BatchRevocations, retransmit*n.settings.RetransmitMult, n.liveCount)
 	n.queryGossip = newGossip(wire.PacketQueries, wire.BatchQueries, retransmit*n.settings.RetransmitMult, n.liveCount)
+	n.removalGossip = newGossip(wire.PacketRemovals, wire.BatchRemovals, retransmit*n.settings.RetransmitMult, n.liveCount)
 	n.revocations = newRevocations(n.config.Trust, n.logger, n.clusterTime, n.revocationsChanged, n.passOnRevocations)
 	n.config.Trust.SetRevoked(n.revocations.Revoked)
 	n.ledger = newLedger(n.config.Trust, n.config.Keyring, n.logger, n.clusterTime, n.epochsChanged, n.passOn)
@@ -217,7 +232,9 @@ func (n *Node) start() error {
 	if n.ledger.State().Primary == 0 {
 		n.logger.Info("no epoch yet: waiting for a member to fetch it from")
 	}
-	n.loadRecords()
+	if err := errors.Join(n.loadRecords(), n.loadTags()); err != nil {
+		return err
+	}
 
 	n.settings.Name = string(n.config.Identity.Name)
 	n.settings.Transport = n.transport
@@ -240,6 +257,7 @@ func (n *Node) start() error {
 	}
 	n.running.Go(n.gossipLoop)
 	n.running.Go(n.reconnectLoop)
+	n.running.Go(n.tendLoop)
 	n.running.Go(n.endpointLoop)
 	n.running.Go(n.keepLoop)
 	n.running.Go(n.clockLoop)
@@ -286,7 +304,10 @@ func (n *Node) Leave() error {
 	n.leaving.Store(true)
 	// Whatever of this fails, the others are told: a node that is known to go is
 	// better than one that is looked for.
-	problems := errors.Join(n.leaveRecord(), n.forgetRecords())
+	problems := n.leaveRecord()
+	if !n.config.Rejoin {
+		problems = errors.Join(problems, n.forgetRecords())
+	}
 	if err := n.list.Leave(leaveTimeout); err != nil {
 		// Nobody took it: the others are leaving too, or cannot be reached.
 		n.logger.Warn("nobody heard that this node leaves", slog.Any("error", err))
@@ -363,6 +384,8 @@ func (n *Node) receive(from *guard.Peer, kind wire.PacketType, items [][]byte) {
 		n.receiveRevocations(items)
 	case wire.PacketQueries, wire.PacketReplies, wire.PacketRelay, wire.PacketTaken:
 		n.receiveQueries(from, kind, items)
+	case wire.PacketRemovals:
+		n.receiveRemovals(items)
 	}
 }
 

@@ -2,7 +2,6 @@ package secgossip
 
 import (
 	"errors"
-	"io"
 	"io/fs"
 	"log/slog"
 	"math/rand/v2"
@@ -18,7 +17,7 @@ import (
 // knows on disk, and now and then tries one that is not there. Records are
 // signed, so the file can mislead nobody; at worst it names hosts that are gone.
 
-// recordsFile is a BatchRoster in the state folder.
+// recordsFile is a BatchRoster in the state folder, as a kept file.
 const recordsFile = "nodes"
 
 const (
@@ -43,34 +42,19 @@ const (
 	maxTries = 8
 )
 
-// loadRecords reads the records kept from an earlier run. A file that does not
-// read is as good as none, and is replaced at the next save.
-func (n *Node) loadRecords() {
+// loadRecords reads the records kept from an earlier run.
+func (n *Node) loadRecords() error {
 	if n.config.StateDir == "" {
-		return
+		return nil
 	}
-	file, err := os.Open(filepath.Join(n.config.StateDir, recordsFile))
-	if err != nil {
-		if !errors.Is(err, fs.ErrNotExist) {
-			n.logger.Warn("reading known nodes", slog.Any("error", err))
+	return n.loadKept(filepath.Join(n.config.StateDir, recordsFile), wire.MaxRoster, func(body []byte) error {
+		records, err := wire.BatchRoster.Parse(body)
+		for _, raw := range records {
+			// An expired or replaced identity is simply not known any more.
+			_, _ = n.roster.Admit(raw, n.now())
 		}
-		return
-	}
-	defer file.Close()
-	body, err := io.ReadAll(io.LimitReader(file, wire.MaxRoster+1))
-	if err != nil {
-		n.logger.Warn("reading known nodes", slog.Any("error", err))
-		return
-	}
-	records, err := wire.BatchRoster.Parse(body)
-	if err != nil {
-		n.logger.Warn("reading known nodes", slog.Any("error", err))
-		return
-	}
-	for _, raw := range records {
-		// An expired or replaced identity is simply not known any more.
-		_, _ = n.roster.Admit(raw, time.Now())
-	}
+		return err
+	})
 }
 
 // saveRecords writes the records of all known nodes, if they changed. A node
@@ -90,7 +74,7 @@ func (n *Node) saveRecords() {
 	}
 	body, err := wire.BatchRoster.Append(nil, records)
 	if err == nil {
-		err = writeFile(filepath.Join(n.config.StateDir, recordsFile), body)
+		err = writeKept(filepath.Join(n.config.StateDir, recordsFile), n.config.Trust.Cluster(), body)
 	}
 	if err != nil {
 		n.logger.Warn("saving known nodes", slog.Any("error", err))
@@ -192,13 +176,13 @@ func (n *Node) try(p *guard.Peer, tries <-chan struct{}, reached chan<- struct{}
 	})
 }
 
-// absent returns the nodes that are known and valid, did not leave and are not alive,
-// in random order.
+// absent returns the nodes that are known and valid, did not leave, were not removed and
+// are not alive, in random order.
 func (n *Node) absent() []*guard.Peer {
 	var absent []*guard.Peer
 	for _, p := range n.roster.Valid() {
 		status, _ := n.members.get(string(p.Name))
-		if p.Name != n.config.Identity.Name && !p.Record.Leaving && status != StatusAlive {
+		if p.Name != n.config.Identity.Name && !p.Record.Leaving && status != StatusAlive && status != StatusLeft {
 			absent = append(absent, p)
 		}
 	}

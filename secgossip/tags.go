@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"path/filepath"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -45,28 +47,152 @@ func CheckTags(tags map[string]string) error {
 	return errors.Join(problems...)
 }
 
-// SetTags gives the node other tags and tells the cluster. When nobody heard it in
-// time, which is no error, members learn it with the next exchange.
-func (n *Node) SetTags(tags map[string]string) error {
+// tagsFile is a tagChanges in the state folder, as a kept file.
+const tagsFile = "tags"
+
+// maxTagsFile bounds it: every limit of tags, twice, and what CBOR adds.
+const maxTagsFile = 2*memberlist.MetaMaxSize + maxTags*(maxTagName+8)
+
+// tagChanges are what clients changed of the tags in the settings. They stand above
+// them, over restarts and reloads, until a client changes them again.
+type tagChanges struct {
+	Set     map[string]string `cbor:"1,keyasint,omitempty"`
+	Deleted []string          `cbor:"2,keyasint,omitempty"` // ascending
+}
+
+// over lays the changes over the tags of the settings.
+func (c tagChanges) over(tags map[string]string) map[string]string {
+	out := make(map[string]string)
+	maps.Copy(out, tags)
+	for _, name := range c.Deleted {
+		delete(out, name)
+	}
+	maps.Copy(out, c.Set)
+	return out
+}
+
+// and is c with further changes.
+func (c tagChanges) and(set map[string]string, deleted []string) tagChanges {
+	out := tagChanges{Set: c.over(nil)}
+	gone := make(map[string]bool)
+	for _, name := range append(slices.Clone(c.Deleted), deleted...) {
+		gone[name] = true
+	}
+	for _, name := range deleted {
+		delete(out.Set, name)
+	}
+	for name, value := range set {
+		out.Set[name] = value
+		delete(gone, name)
+	}
+	out.Deleted = slices.Sorted(maps.Keys(gone))
+	return out
+}
+
+func (c tagChanges) check() error {
+	if len(c.Deleted) > maxTags {
+		return fmt.Errorf("%d tags of the settings are deleted: at most %d", len(c.Deleted), maxTags)
+	}
+	for _, name := range c.Deleted {
+		if name == "" || len(name) > maxTagName {
+			return fmt.Errorf("tag name %q: 1 to %d bytes", name, maxTagName)
+		}
+	}
+	return CheckTags(c.Set)
+}
+
+// loadTags takes up the changes that were kept. Where together with the settings of
+// today they are too much, they are dropped, and that is said.
+func (n *Node) loadTags() error {
+	var kept tagChanges
+	if n.config.StateDir != "" {
+		err := n.loadKept(filepath.Join(n.config.StateDir, tagsFile), maxTagsFile, func(body []byte) error {
+			var read tagChanges
+			err := cose.Unmarshal(body, &read)
+			if err = errors.Join(err, read.check()); err == nil {
+				kept = read
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	tags := kept.over(n.config.Tags)
 	if err := CheckTags(tags); err != nil {
+		n.logger.Warn("tags that were set by clients are dropped: with those of the settings they are too many", slog.Any("error", err))
+		kept, tags = tagChanges{}, tagChanges{}.over(n.config.Tags)
+	}
+	n.tagging.Lock()
+	defer n.tagging.Unlock()
+	n.tagChanges = kept
+	n.tags.Store(&tags)
+	return nil
+}
+
+// ErrTags says that tags are outside their limits, and which.
+var ErrTags = errors.New("tags refused")
+
+// UpdateTags sets and deletes tags and tells the cluster. They are on disk before
+// anybody hears of them. It returns what there is now. Errors: ErrTags.
+func (n *Node) UpdateTags(set map[string]string, deleted []string) (map[string]string, error) {
+	n.tagging.Lock()
+	defer n.tagging.Unlock()
+	for _, name := range deleted {
+		if _, both := set[name]; both {
+			return nil, fmt.Errorf("%w: tag %q is both set and deleted", ErrTags, name)
+		}
+	}
+	changes := n.tagChanges.and(set, deleted)
+	tags := changes.over(n.config.Tags)
+	if err := errors.Join(changes.check(), CheckTags(tags)); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrTags, err)
+	}
+	if n.config.StateDir != "" {
+		body, err := cose.Marshal(changes)
+		if err == nil {
+			err = writeKept(filepath.Join(n.config.StateDir, tagsFile), n.config.Trust.Cluster(), body)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("keeping tags: %w", err)
+		}
+	}
+	n.tagChanges = changes
+	n.tellTags(tags)
+	return maps.Clone(tags), nil
+}
+
+// SetTags gives the node other tags of the settings, under those that clients set,
+// and tells the cluster. When nobody heard it in time, which is no error, members
+// learn it with the next exchange.
+func (n *Node) SetTags(tags map[string]string) error {
+	n.tagging.Lock()
+	defer n.tagging.Unlock()
+	all := n.tagChanges.over(tags)
+	if err := errors.Join(CheckTags(tags), CheckTags(all)); err != nil {
 		return err
 	}
-	n.tags.Store(new(maps.Clone(tags)))
+	n.config.Tags = maps.Clone(tags)
+	n.tellTags(all)
+	return nil
+}
+
+func (n *Node) tellTags(tags map[string]string) {
+	n.tags.Store(&tags)
 	if err := n.list.UpdateNode(tagsTimeout); err != nil {
 		n.logger.Warn("nobody heard of the new tags yet", slog.Any("error", err))
 	}
-	return nil
 }
+
+// Tags are the node's tags as it tells them.
+func (n *Node) Tags() map[string]string { return maps.Clone(n.currentTags()) }
 
 // tagsTimeout bounds the wait for somebody who takes new tags.
 const tagsTimeout = 5 * time.Second
 
 // currentTags are the tags the node tells now.
 func (n *Node) currentTags() map[string]string {
-	if tags := n.tags.Load(); tags != nil {
-		return *tags
-	}
-	return n.config.Tags
+	return *n.tags.Load()
 }
 
 // encodeTags is a node's meta data: a deterministic CBOR map, nothing for none.

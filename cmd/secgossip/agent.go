@@ -26,7 +26,8 @@ init or by pki issue.
 
 Settings come from config.yaml in the home, whose keys are the names of these
 flags, and then from the flags. SIGINT leaves the cluster first; SIGTERM stops at
-once, and the others will call the node failed until it is back.`,
+once, and the others will call the node failed until it is back. A second signal
+cuts a leave short.`,
 		Example: "  secgossip agent --bind 0.0.0.0:7946 --advertise 203.0.113.7 --event-handler user:deploy=/usr/local/bin/deploy",
 		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -36,7 +37,7 @@ once, and the others will call the node failed until it is back.`,
 			}
 			flags.RPCAddr = e.rpcAddr
 			var badTags error
-			flags.Tags, badTags = parseTags(tags)
+			flags.Tags, badTags = parseTags("--tag", tags)
 			file := agent.NewSettingsFile(at, configFile)
 			inFile, badFile := file.Read()
 			settings := agent.DefaultSettings().Merge(inFile).Merge(flags)
@@ -59,6 +60,13 @@ once, and the others will call the node failed until it is back.`,
 	f.StringVar(&flags.MetricsAddr, "metrics-addr", "", "`ADDRESS:PORT` or unix:PATH where whoever gets there reads figures (default none)")
 	f.StringArrayVar(&flags.Join, "join", nil, "`ADDRESS[:PORT]` of a member to join by; at least one must answer")
 	f.StringArrayVar(&flags.RetryJoin, "retry-join", nil, "`ADDRESS[:PORT]` of a member to join by, tried until one answers")
+	f.StringVar(&flags.RetryInterval, "retry-interval", "", "pause between attempts of --retry-join, give or take a quarter (default "+defaults.RetryInterval+")")
+	f.IntVar(&flags.RetryMax, "retry-max", 0, "attempts of --retry-join after which the agent gives up; 0 is for ever")
+	f.BoolVar(&flags.LeaveOnTerminate, "leave-on-terminate", false, "leave the cluster on SIGTERM too")
+	f.BoolVar(&flags.SkipLeaveOnInterrupt, "skip-leave-on-interrupt", false, "do not leave the cluster on SIGINT")
+	f.BoolVar(&flags.Rejoin, "rejoin", false, "after a leave, go back to the cluster by itself at the next start")
+	f.StringVar(&flags.ReconnectTimeout, "reconnect-timeout", "", "how long a failed member is looked for before it is forgotten (default "+defaults.ReconnectTimeout+")")
+	f.StringVar(&flags.TombstoneTimeout, "tombstone-timeout", "", "how long a member that left is remembered (default "+defaults.TombstoneTimeout+")")
 	f.StringArrayVar(&flags.EventHandlers, "event-handler", nil, "[FILTER[,FILTER...]=]PROGRAM to run on events; repeat for more")
 	f.StringArrayVar(&flags.HandlerWritable, "handler-writable", nil, "`PATH` that handlers may write to; repeat for more")
 	f.StringVar(&flags.HandlerUser, "handler-user", "", "user that runs handlers when the agent is root (default "+agent.DefaultHandlerUser+")")
@@ -77,16 +85,16 @@ once, and the others will call the node failed until it is back.`,
 }
 
 // parseTags reads NAME=VALUE flags. A tag given twice is a mistake.
-func parseTags(list []string) (map[string]string, error) {
+func parseTags(flag string, list []string) (map[string]string, error) {
 	tags := make(map[string]string)
 	var problems []error
 	for _, text := range list {
 		name, value, ok := strings.Cut(text, "=")
 		if _, twice := tags[name]; twice {
-			problems = append(problems, fmt.Errorf("--tag %q is given twice", name))
+			problems = append(problems, fmt.Errorf("%s %q is given twice", flag, name))
 		}
 		if !ok || name == "" {
-			problems = append(problems, fmt.Errorf("--tag %q: want NAME=VALUE", text))
+			problems = append(problems, fmt.Errorf("%s %q: want NAME=VALUE", flag, text))
 			continue
 		}
 		tags[name] = value

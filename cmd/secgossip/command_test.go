@@ -66,7 +66,7 @@ var secretWords = regexp.MustCompile(`(?i)pass|secret|token|key|credential|encry
 func TestNoFlagTakesASecretOrWeakensACheck(t *testing.T) {
 	for path, cmd := range commands() {
 		cmd.Flags().VisitAll(func(f *pflag.Flag) {
-			if !strings.HasSuffix(f.Name, "passphrase-file") && f.Name != "keyring" && secretWords.MatchString(f.Name) {
+			if !strings.HasSuffix(f.Name, "passphrase-file") && f.Name != "keyring" && f.Name != "skip-leave-on-interrupt" && secretWords.MatchString(f.Name) {
 				t.Errorf("%s has the flag --%s", path, f.Name)
 			}
 			if f.Shorthand != "" {
@@ -90,11 +90,11 @@ func TestHelpSpeaksOfNoSecretToGive(t *testing.T) {
 }
 
 func TestTagFlags(t *testing.T) {
-	tags, err := parseTags([]string{"role=web", "empty=", "eq=a=b"})
+	tags, err := parseTags("--tag", []string{"role=web", "empty=", "eq=a=b"})
 	if err != nil || len(tags) != 3 || tags["eq"] != "a=b" {
 		t.Errorf("got %v, %v, want three tags", tags, err)
 	}
-	_, err = parseTags([]string{"a=1", "=x", "a=2", "none", ""})
+	_, err = parseTags("--tag", []string{"a=1", "=x", "a=2", "none", ""})
 	if err == nil || strings.Count(err.Error(), "\n") != 3 {
 		t.Errorf("got %v, want four mistakes at once", err)
 	}

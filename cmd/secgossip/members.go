@@ -50,7 +50,7 @@ func newMembersCmd(e *env) *cobra.Command {
 				return err
 			}
 			return e.call(cmd.Context(), func(ctx context.Context, s *session) error {
-				answer, err := s.ListMembers(ctx, new(secgossipv1.ListMembersRequest))
+				answer, err := s.ListMembers(ctx, filter.request())
 				if err != nil {
 					return err
 				}
@@ -69,6 +69,19 @@ func newMembersCmd(e *env) *cobra.Command {
 	return cmd
 }
 
+// maxExpression is what an agent takes, in bytes.
+const maxExpression = 256
+
+// request has the agent choose: what is wrong with an expression was said before.
+func (f *memberFilter) request() *secgossipv1.ListMembersRequest {
+	req := &secgossipv1.ListMembersRequest{Name: f.name, Status: f.status, Tags: make(map[string]string)}
+	for _, text := range f.tags {
+		name, expression, _ := strings.Cut(text, "=")
+		req.Tags[name] = expression
+	}
+	return req
+}
+
 func (f *memberFilter) compile() error {
 	var err error
 	if f.nameRE, err = wholeMatch("--name", f.name); err != nil {
@@ -83,6 +96,9 @@ func (f *memberFilter) compile() error {
 		if !ok || name == "" {
 			return fmt.Errorf("%w: --tag %q: want NAME=EXPRESSION", errUsage, text)
 		}
+		if _, twice := f.tagREs[name]; twice {
+			return fmt.Errorf("%w: --tag %q is given twice", errUsage, name)
+		}
 		if f.tagREs[name], err = wholeMatch("--tag "+name, expression); err != nil {
 			return err
 		}
@@ -94,9 +110,16 @@ func (f *memberFilter) compile() error {
 // one matches everything.
 func wholeMatch(what, expression string) (*regexp.Regexp, error) {
 	if expression == "" {
-		expression = ".*"
+		expression = "(?s).*"
 	}
-	compiled, err := regexp.Compile("^(?:" + expression + ")$")
+	if len(expression) > maxExpression {
+		return nil, fmt.Errorf("%w: %s: an expression of %d bytes: at most %d", errUsage, what, len(expression), maxExpression)
+	}
+	// Alone first: "a)|(b" would compile between our brackets, and mean another thing.
+	if _, err := regexp.Compile(expression); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", errUsage, what, err)
+	}
+	compiled, err := regexp.Compile(`\A(?:` + expression + `)\z`)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", errUsage, what, err)
 	}

@@ -90,6 +90,7 @@ Start with:
 		newInitCmd(e), newPKICmd(e), newAgentCmd(e),
 		newEventCmd(e), newMembersCmd(e), newInfoCmd(e), newStatusCmd(e), newStreamCmd(e), newLeaveCmd(e), newRTTCmd(e),
 		newQueryCmd(e), newRespondCmd(e), newReachabilityCmd(e),
+		newJoinCmd(e), newForceLeaveCmd(e), newTagsCmd(e),
 		newHandlersCmd(e), newReloadCmd(e),
 		newEvictCmd(e), newBanCmd(e), newUnbanCmd(e),
 		newKeysCmd(e), newKeygenCmd(), newVersionCmd(e),

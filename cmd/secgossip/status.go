@@ -24,8 +24,9 @@ type healthView struct {
 	Epoch        uint64         `json:"epoch"`
 	AgeSeconds   int64          `json:"age_s"`
 	Keeper       string         `json:"keeper"`
-	Silent       []string       `json:"silent"` // failed, or alive and out of this agent's reach
-	Behind       []string       `json:"behind"` // alive, and not known to seal with the epoch in use
+	Silent       []string       `json:"silent"`   // failed, or alive and out of this agent's reach
+	Behind       []string       `json:"behind"`   // alive, and not known to seal with the epoch in use
+	Flapping     []string       `json:"flapping"` // failed and came back often of late
 	ClockOffsetS int64          `json:"clock_offset_s"`
 	Warnings     []warningView  `json:"warnings"`
 
@@ -160,10 +161,13 @@ func healthOf(info *secgossipv1.GetInfoResponse, keys *secgossipv1.ListKeysRespo
 		Cluster: figure("agent", "cluster"), Node: figure("agent", "name"),
 		Members: map[string]int{"alive": 0, "failed": 0, "left": 0, "evicted": 0},
 		Epoch:   epochs.Primary, AgeSeconds: epochs.AgeSeconds, Keeper: epochs.Keeper,
-		Silent: []string{}, Behind: []string{}, ClockOffsetS: int64(offset.Seconds()), Warnings: []warningView{},
+		Silent: []string{}, Behind: []string{}, Flapping: []string{}, ClockOffsetS: int64(offset.Seconds()), Warnings: []warningView{},
 	}
 	for _, m := range members.GetMembers() {
 		v.Members[m.GetStatus()]++
+		if m.GetFlapping() {
+			v.Flapping = append(v.Flapping, m.GetName())
+		}
 		if m.GetStatus() == "evicted" {
 			v.evicted = append(v.evicted, m.GetName())
 		}
@@ -243,6 +247,9 @@ func describeHealth(w io.Writer, v healthView) {
 		{"acting keeper", safe(cmp.Or(v.Keeper, "NONE"))},
 		{"clock", fmt.Sprintf("%d s from the cluster's", v.ClockOffsetS)},
 	})
+	if len(v.Flapping) > 0 {
+		fmt.Fprintf(w, "flapping: %s (failed and came back within a minute, three times in an hour)\n", safe(strings.Join(v.Flapping, ", ")))
+	}
 	if len(v.Warnings) == 0 {
 		fmt.Fprintln(w, "\nAll is well.")
 	}

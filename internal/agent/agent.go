@@ -52,6 +52,9 @@ type Agent struct {
 	tags    atomic.Pointer[map[string]string]
 	checked *checked // what may be used next; for the goroutine that reloads
 
+	retagging sync.Mutex        // held while tags change
+	tagged    map[string]string // those of the settings in force; guarded by retagging
+
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
 	left    chan struct{} // closed when a client asked us to leave
@@ -92,6 +95,7 @@ func startAgent(at home.Home, settings Settings, runner *remote, settle settle, 
 	}
 	a.level.Set(plan.level)
 	a.tags.Store(&settings.Tags)
+	a.tagged = settings.Tags
 	a.logger = slog.New(slog.NewTextHandler(gate, &slog.HandlerOptions{Level: &a.level}))
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	if err := a.start(at, settle); err != nil {
@@ -123,24 +127,31 @@ func (a *Agent) start(at home.Home, settle settle) error {
 	own := func() (*tls.Certificate, error) { return a.identity.Identity.Certificate() }
 	a.rpc = rpc.NewListener(listener, a.identity.Trust.ServerTLS(own, []pki.Kind{pki.KindClient}, time.Now))
 	verifier := rpcauth.NewVerifier(a.identity.Trust)
+	watcher := &observer{
+		name:    string(a.identity.Identity.Name),
+		tags:    a.tagsNow,
+		runner:  a.runner,
+		hub:     events,
+		logger:  a.logger,
+		nowFunc: time.Now,
+	}
+	watcher.waves = newCoalescer(watcher.membersEvent)
+	a.running.Go(func() { watcher.waves.run(a.ctx) })
 	a.node, err = secgossip.New(secgossip.Config{
-		Identity: a.identity.Identity,
-		Trust:    a.identity.Trust,
-		Keyring:  a.identity.Keyring,
-		Verifier: eventVerifier{verifier},
-		Observer: &observer{
-			name:    string(a.identity.Identity.Name),
-			tags:    a.tagsNow,
-			runner:  a.runner,
-			hub:     events,
-			logger:  a.logger,
-			nowFunc: time.Now,
-		},
+		Identity:  a.identity.Identity,
+		Trust:     a.identity.Trust,
+		Keyring:   a.identity.Keyring,
+		Verifier:  eventVerifier{verifier},
+		Observer:  watcher,
 		Bind:      a.plan.bind,
 		Advertise: a.advertise(),
 		Tags:      a.settings.Tags,
 		Profile:   a.plan.profile,
 		StateDir:  at.State(),
+		Rejoin:    a.settings.Rejoin,
+
+		ReconnectTimeout: a.plan.reconnectTimeout,
+		TombstoneTimeout: a.plan.tombstoneTimeout,
 
 		RotateEvery: a.plan.rotate,
 		Strangers: func() map[string]uint64 {
@@ -153,6 +164,9 @@ func (a *Agent) start(at home.Home, settle settle) error {
 	}
 	answers.node.Store(a.node)
 	a.runner.follow(a.node.SignedRevocations)
+	if err := a.setTags(a.node.Tags()); err != nil {
+		return err
+	}
 	a.serveMetrics()
 	return a.serve(verifier, events)
 }
@@ -272,6 +286,7 @@ func (a *Agent) serve(verifier *rpcauth.Verifier, events *hub) error {
 		rpc:    a.rpc.Counters,
 		trust:  a.identity.Trust,
 		tags:   a.tagsNow,
+		retag:  a.UpdateTags,
 		leave:  func() { a.leaving.Do(func() { close(a.left) }) },
 		ctx:    a.ctx,
 		start:  a.background,

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -9,15 +10,16 @@ import (
 )
 
 // Join contacts the addresses of the settings: those of join once, where at least
-// one must answer, and then those of retry-join until one does. It returns at
-// once; the channel gets the result of the first part. Call it once.
+// one must answer, and then those of retry-join until one does or there were as many
+// attempts as the settings allow. It returns at once; the channel gets the result of
+// either part. Call it once.
 func (a *Agent) Join() <-chan error {
-	joined := make(chan error, 1)
+	joined := make(chan error, 2)
 	a.running.Go(func() {
 		err := a.join()
 		joined <- err
 		if err == nil && len(a.settings.RetryJoin) > 0 {
-			a.retryJoin()
+			joined <- a.retryJoin()
 		}
 	})
 	return joined
@@ -38,11 +40,11 @@ func (a *Agent) join() error {
 	return nil
 }
 
-// retryInterval is the pause between attempts to join, give or take a quarter.
-const retryInterval = 15 * time.Second
-
-func (a *Agent) retryJoin() {
-	for {
+// retryJoin tries until somebody answers. A name is looked up at every attempt. The
+// pause between attempts is that of the settings, give or take a quarter: hosts that
+// start together must not come back together each time.
+func (a *Agent) retryJoin() error {
+	for attempt := 1; ; attempt++ {
 		n, err := a.node.Join(a.ctx, a.settings.RetryJoin)
 		if err == nil && len(a.node.Members()) == 1 {
 			// The list may be the same on all hosts, and name this one too.
@@ -50,16 +52,22 @@ func (a *Agent) retryJoin() {
 		}
 		if err == nil {
 			a.logger.Info("joined", "answered", n)
-			return
+			return nil
 		}
 		if a.ctx.Err() != nil {
-			return
+			return nil
+		}
+		if attempt == a.plan.retryMax {
+			return &home.Problem{
+				Err:  fmt.Errorf("nobody answered in %d attempts: %w", attempt, err),
+				Next: "are those agents running, and reached by UDP and TCP? without --retry-max it is tried for ever",
+			}
 		}
 		a.logger.Warn("nobody answered yet", "error", err)
-		pause := retryInterval*3/4 + rand.N(retryInterval/2)
+		pause := a.plan.retryInterval*3/4 + rand.N(a.plan.retryInterval/2)
 		select {
 		case <-a.ctx.Done():
-			return
+			return nil
 		case <-time.After(pause):
 		}
 	}

@@ -86,7 +86,6 @@ func obey(l *link.Link, order *link.Order, at home.Home, settlers settlers, word
 			if err != nil {
 				return errors.Join(err, a.Close())
 			}
-			joined = nil
 			continue
 		case command, ok := <-commands:
 			switch c := command.(type) {

@@ -24,24 +24,34 @@ type observer struct {
 	hub     *hub
 	logger  *slog.Logger
 	nowFunc func() time.Time
+	waves   *coalescer // of member events; nil: each is delivered by itself
 }
 
 // MemberEvent implements secgossip.Observer.
 func (o *observer) MemberEvent(kind string, m secgossip.Member) {
 	o.logger.Info("member event", "event", kind, "node", m.Name, "address", m.Endpoint.String())
-	event := handler.Event{
-		Kind: handler.Kind(kind),
-		Members: []handler.Member{{
-			Name: m.Name, Addr: m.Endpoint.Addr(), Role: m.Tags["role"], Tags: m.Tags,
-		}},
-		SelfName: o.name,
-		SelfTags: o.tags(),
+	if o.waves == nil {
+		o.membersEvent(kind, []secgossip.Member{m})
+		return
 	}
-	o.passedOn(o.runner.members(kind, []secgossip.Member{m}))
+	o.waves.add(kind, m)
+}
+
+// membersEvent delivers a member event about all whom it befell.
+func (o *observer) membersEvent(kind string, members []secgossip.Member) {
+	event := handler.Event{Kind: handler.Kind(kind), SelfName: o.name, SelfTags: o.tags()}
+	var messages []*secgossipv1.Member
+	for _, m := range members {
+		event.Members = append(event.Members, handler.Member{
+			Name: m.Name, Addr: m.Endpoint.Addr(), Role: m.Tags["role"], Tags: m.Tags,
+		})
+		messages = append(messages, memberMessage(m))
+	}
+	o.passedOn(o.runner.members(kind, members))
 	o.hub.publish(event, &secgossipv1.EventRecord{
 		Seen: timestamppb.New(o.nowFunc()),
 		Kind: &secgossipv1.EventRecord_Member{Member: &secgossipv1.MemberEvent{
-			Type: kind, Members: []*secgossipv1.Member{memberMessage(m)},
+			Type: kind, Members: messages,
 		}},
 	})
 }
@@ -98,6 +108,9 @@ func memberMessage(m secgossip.Member) *secgossipv1.Member {
 		Epoch:        m.Epoch,
 		PrincipalKey: keyDigest(m.Key),
 		Path:         string(m.Path),
+
+		RecordSequence: m.Sequence,
+		Flapping:       m.Flapping,
 	}
 	if m.Endpoint.IsValid() {
 		out.Addr = m.Endpoint.Addr().String()

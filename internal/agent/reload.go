@@ -64,11 +64,15 @@ func (a *Agent) use(settings Settings) (changed []string, err error) {
 		a.level.Set(level)
 		changed = append(changed, "log-level")
 	}
-	if !maps.Equal(a.tagsNow(), settings.Tags) {
+	a.retagging.Lock()
+	defer a.retagging.Unlock()
+	if !maps.Equal(a.tagged, settings.Tags) {
 		if err := a.node.SetTags(settings.Tags); err != nil {
 			return changed, err
 		}
-		if err := a.setTags(settings.Tags); err != nil {
+		a.tagged = settings.Tags
+		// What was set at runtime stands over it.
+		if err := a.setTags(a.node.Tags()); err != nil {
 			return changed, err
 		}
 		changed = append(changed, "tag")

@@ -128,11 +128,15 @@ func (r *runner) supervise(l *link.Link, gate *gate, signals <-chan os.Signal) e
 			if overdue == nil {
 				overdue = time.After(endTime)
 			}
-			say, leave := "==> Caught SIGTERM, stopping...", false
-			if s != syscall.SIGTERM {
-				say, leave = "==> Caught SIGINT, leaving the cluster...", true
+			name, leave := "SIGINT", !r.settings.SkipLeaveOnInterrupt
+			if s == syscall.SIGTERM {
+				name, leave = "SIGTERM", r.settings.LeaveOnTerminate
 			}
-			_, _ = fmt.Fprintln(gate, say)
+			what := "stopping"
+			if leave {
+				what = "leaving the cluster"
+			}
+			_, _ = fmt.Fprintf(gate, "==> Caught %s, %s...\n", name, what)
 			if err := l.Send(&link.Stop{Leave: leave}); err != nil && !errors.Is(err, link.ErrClosed) {
 				return err
 			}

@@ -235,7 +235,7 @@ func (r *runner) answer(a handler.Answer) {
 func (r *runner) members(m *link.Members) error {
 	kind := handler.Kind(m.Event)
 	switch kind {
-	case handler.KindMemberJoin, handler.KindMemberLeave, handler.KindMemberFailed, handler.KindMemberUpdate:
+	case handler.KindMemberJoin, handler.KindMemberLeave, handler.KindMemberFailed, handler.KindMemberUpdate, handler.KindMemberReap:
 	default:
 		return fmt.Errorf("%w: a member event %q", errTold, m.Event)
 	}

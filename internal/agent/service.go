@@ -31,6 +31,7 @@ type service struct {
 	rpc    func() map[string]uint64 // counters of the listener
 	trust  *pki.Trust
 	tags   func() map[string]string
+	retag  func(set map[string]string, deleted []string) (map[string]string, error)
 	leave  func() // starts leaving; the agent stops after
 	ctx    context.Context
 	start  func(func()) bool // runs something that the agent waits for at its end
@@ -89,11 +90,17 @@ func isRefusal(err error) bool {
 	return false
 }
 
-// ListMembers lists the members.
-func (s *service) ListMembers(context.Context, *secgossipv1.ListMembersRequest) (*secgossipv1.ListMembersResponse, error) {
+// ListMembers lists the members that a client wants.
+func (s *service) ListMembers(_ context.Context, req *secgossipv1.ListMembersRequest) (*secgossipv1.ListMembersResponse, error) {
+	chooser, err := newChooser(req)
+	if err != nil {
+		return nil, connect.NewError(connect.CodeInvalidArgument, err.Error())
+	}
 	out := new(secgossipv1.ListMembersResponse)
 	for _, m := range s.node.Members() {
-		out.Members = append(out.Members, memberMessage(m))
+		if chooser.wants(m) {
+			out.Members = append(out.Members, memberMessage(m))
+		}
 	}
 	return out, nil
 }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,6 +29,8 @@ type Settings struct {
 	MetricsAddr     string            `yaml:"metrics-addr"`
 	Join            []string          `yaml:"join"`
 	RetryJoin       []string          `yaml:"retry-join"`
+	RetryInterval   string            `yaml:"retry-interval"`
+	RetryMax        int               `yaml:"retry-max"`
 	Tags            map[string]string `yaml:"tag"`
 	Profile         string            `yaml:"profile"`
 	LogLevel        string            `yaml:"log-level"`
@@ -39,6 +42,13 @@ type Settings struct {
 	HandlerTimeout  string            `yaml:"handler-timeout"`
 	HandlerSandbox  string            `yaml:"handler-sandbox"`
 	Handlers        []HandlerSettings `yaml:"handlers"` // of a file only
+
+	LeaveOnTerminate     bool `yaml:"leave-on-terminate"`
+	SkipLeaveOnInterrupt bool `yaml:"skip-leave-on-interrupt"`
+
+	Rejoin           bool   `yaml:"rejoin"`
+	ReconnectTimeout string `yaml:"reconnect-timeout"`
+	TombstoneTimeout string `yaml:"tombstone-timeout"`
 
 	Keyring              string `yaml:"keyring"`
 	UnlockPassphraseFile string `yaml:"unlock-passphrase-file"`
@@ -62,6 +72,10 @@ func DefaultSettings() Settings {
 		HandlerTimeout: "30s",
 		HandlerSandbox: string(handler.Strict),
 		Keyring:        keyringDisk,
+
+		RetryInterval:    "15s",
+		ReconnectTimeout: "24h",
+		TombstoneTimeout: "24h",
 	}
 }
 
@@ -94,6 +108,13 @@ func (s Settings) Merge(over Settings) Settings {
 	replace(&s.HandlerTimeout, over.HandlerTimeout)
 	replace(&s.HandlerSandbox, over.HandlerSandbox)
 	replace(&s.Keyring, over.Keyring)
+	replace(&s.RetryInterval, over.RetryInterval)
+	replace(&s.ReconnectTimeout, over.ReconnectTimeout)
+	replace(&s.TombstoneTimeout, over.TombstoneTimeout)
+	s.RetryMax = cmp.Or(over.RetryMax, s.RetryMax)
+	s.LeaveOnTerminate = s.LeaveOnTerminate || over.LeaveOnTerminate
+	s.SkipLeaveOnInterrupt = s.SkipLeaveOnInterrupt || over.SkipLeaveOnInterrupt
+	s.Rejoin = s.Rejoin || over.Rejoin
 	if over.unlock().Set() { // one takes the place of the other
 		s.UnlockPassphraseFile, s.UnlockIdentityFile = over.UnlockPassphraseFile, over.UnlockIdentityFile
 	}
@@ -122,6 +143,11 @@ type plan struct {
 	handlers  []handler.Spec
 	rotate    time.Duration
 	timeout   time.Duration
+
+	retryInterval    time.Duration
+	retryMax         int // 0: for ever
+	reconnectTimeout time.Duration
+	tombstoneTimeout time.Duration
 
 	metricsNetwork, metricsAddr string // empty: off
 }
@@ -201,6 +227,15 @@ func (s Settings) check() (plan, error) {
 	if s.Keyring != keyringDisk && s.Keyring != keyringMemory {
 		note("keyring", fmt.Errorf("%q: use %s or %s", s.Keyring, keyringDisk, keyringMemory))
 	}
+	p.retryInterval, err = parseBetween(s.RetryInterval, time.Second, time.Hour)
+	note("retry-interval", err)
+	if p.retryMax = s.RetryMax; p.retryMax < 0 {
+		note("retry-max", fmt.Errorf("%d: 1 or more, or 0 for ever", p.retryMax))
+	}
+	p.reconnectTimeout, err = parseBetween(s.ReconnectTimeout, secgossip.MinReap, secgossip.MaxReap)
+	note("reconnect-timeout", err)
+	p.tombstoneTimeout, err = parseBetween(s.TombstoneTimeout, secgossip.MinReap, secgossip.MaxReap)
+	note("tombstone-timeout", err)
 	problems = append(problems, s.unlock().Check())
 	return p, errors.Join(problems...)
 }
@@ -258,6 +293,18 @@ func parseTimeout(s string) (time.Duration, error) {
 		return 0, fmt.Errorf("%q: from 1s to 1h", s)
 	}
 	return timeout, nil
+}
+
+// parseBetween reads a time with its unit.
+func parseBetween(s string, least, most time.Duration) (time.Duration, error) {
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		return 0, fmt.Errorf("%q: want a time with its unit, such as 30s or 24h", s)
+	}
+	if d < least || d > most {
+		return 0, fmt.Errorf("%q: from %v to %v", s, least, most)
+	}
+	return d, nil
 }
 
 // parseAdvertise reads an address that others are told. Port 0 stands for the

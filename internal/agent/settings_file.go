@@ -132,6 +132,10 @@ func wanted(goType string) string {
 	switch {
 	case goType == "string":
 		return "a text"
+	case goType == "bool":
+		return "true or false"
+	case goType == "int":
+		return "a whole number"
 	case strings.HasPrefix(goType, "[]"):
 		return "a list"
 	case strings.HasSuffix(goType, "HandlerSettings"):

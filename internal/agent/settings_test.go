@@ -41,6 +41,7 @@ func TestSettingsOnTopReplaceValuesAndAddToLists(t *testing.T) {
 	want := Settings{
 		Bind: "127.0.0.1", RPCAddr: "127.0.0.1:7373", Profile: "wan", LogLevel: "info",
 		HandlerUser: "deploy", RotateEvery: "1h", HandlerTimeout: "30s", HandlerSandbox: "strict", Keyring: "disk",
+		RetryInterval: "15s", ReconnectTimeout: "24h", TombstoneTimeout: "24h",
 		Advertise: []string{"192.0.2.1"}, Join: []string{"a", "b"}, RetryJoin: []string{"c"},
 		EventHandlers: []string{"one", "two"}, HandlerWritable: []string{"w"},
 		Tags: map[string]string{"role": "web", "zone": "2", "rack": "3"},
@@ -153,6 +154,8 @@ func TestEverySettingCanBeSaidInAFile(t *testing.T) {
 		Profile: "wan", LogLevel: "debug", EventHandlers: []string{"user:deploy=/bin/true"},
 		HandlerWritable: []string{"/tmp"}, HandlerUser: "65534", RotateEvery: "15m", HandlerTimeout: "1m",
 		HandlerSandbox: "reduced", UnlockIdentityFile: "/etc/unlock", Keyring: "memory",
+		RetryInterval: "5s", RetryMax: 3, LeaveOnTerminate: true, SkipLeaveOnInterrupt: true,
+		Rejoin: true, ReconnectTimeout: "48h", TombstoneTimeout: "12h",
 	}
 	got, err := parseSettings([]byte(`
 bind: 127.0.0.1:1
@@ -172,6 +175,13 @@ handler-timeout: 1m
 handler-sandbox: reduced
 unlock-identity-file: /etc/unlock
 keyring: memory
+retry-interval: 5s
+retry-max: 3
+leave-on-terminate: true
+skip-leave-on-interrupt: true
+rejoin: true
+reconnect-timeout: 48h
+tombstone-timeout: 12h
 `))
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
@@ -187,6 +197,7 @@ func TestEveryProblemOfTheSettingsIsReportedAtOnce(t *testing.T) {
 		Tags: map[string]string{"": "x", "bell": "\a"}, Profile: "fast", LogLevel: "INFO",
 		EventHandlers: []string{"", "nothing=x", "user=/bin/true"}, RotateEvery: "off", HandlerTimeout: "999ms",
 		HandlerSandbox: "off", UnlockPassphraseFile: "-", UnlockIdentityFile: "b", Keyring: "none",
+		RetryInterval: "0s", RetryMax: -1, ReconnectTimeout: "soon", TombstoneTimeout: "1s",
 	}.Check()
 	if err == nil {
 		t.Fatal("got no error")
@@ -197,15 +208,16 @@ func TestEveryProblemOfTheSettingsIsReportedAtOnce(t *testing.T) {
 		`tag name ""`, `tag "bell": not printable`, `profile "fast"`, `log-level: "INFO"`,
 		`event-handler: handler ""`, `event-handler: handler "nothing=x"`,
 		`rotate-every: "off": want a time`, `handler-timeout: "999ms": from 1s to 1h`, `handler-sandbox: "off"`,
-		`keyring: "none": use disk or memory`,
+		`keyring: "none": use disk or memory`, `retry-interval: "0s": from 1s`, `retry-max: -1`,
+		`reconnect-timeout: "soon": want a time`, `tombstone-timeout: "1s": from 1m0s`,
 		`unlock-passphrase-file and unlock-identity-file: name one`, `unlock-passphrase-file: an agent reads a file`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("got\n%v\nwant it to hold %s", err, want)
 		}
 	}
-	if lines := strings.Split(err.Error(), "\n"); len(lines) != 17 {
-		t.Errorf("got %d problems, want 17:\n%v", len(lines), err)
+	if lines := strings.Split(err.Error(), "\n"); len(lines) != 21 {
+		t.Errorf("got %d problems, want 21:\n%v", len(lines), err)
 	}
 }
 

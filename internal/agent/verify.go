@@ -59,3 +59,15 @@ func (v eventVerifier) VerifyEvent(raw []byte, now time.Time) (secgossip.Event, 
 		Raw:       raw,
 	}, nil
 }
+
+// VerifyRemoval implements secgossip.Verifier.
+func (v eventVerifier) VerifyRemoval(raw []byte, now time.Time) (secgossip.Removal, error) {
+	r, err := v.verifier.VerifyRemoval(raw, now)
+	if err != nil {
+		return secgossip.Removal{}, err
+	}
+	return secgossip.Removal{
+		Node: string(r.Node), Key: r.Key, Sequence: r.Sequence, Prune: r.Prune, Issued: r.Issued,
+		Principal: string(r.Token.Subject), ClientKey: [32]byte(r.Token.Key),
+	}, nil
+}

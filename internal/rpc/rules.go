@@ -27,5 +27,8 @@ func Rules() map[string]rpcauth.Rule {
 		secgossipv1connect.AgentServicePrepareQueryProcedure: {AnyOf: []rpcauth.Verb{rpcauth.AskQuery}},
 		secgossipv1connect.AgentServiceAskQueryProcedure:     {AnyOf: []rpcauth.Verb{rpcauth.AskQuery}, Mutates: true},
 		secgossipv1connect.AgentServiceRespondQueryProcedure: {AnyOf: []rpcauth.Verb{rpcauth.AnswerQuery}, Mutates: true},
+		secgossipv1connect.AgentServiceJoinProcedure:         {AnyOf: []rpcauth.Verb{rpcauth.NodeJoin}, Mutates: true},
+		secgossipv1connect.AgentServiceUpdateTagsProcedure:   {AnyOf: []rpcauth.Verb{rpcauth.NodeTags}, Mutates: true},
+		secgossipv1connect.AgentServiceForceLeaveProcedure:   {AnyOf: []rpcauth.Verb{rpcauth.NodeLeave}, Mutates: true},
 	}
 }

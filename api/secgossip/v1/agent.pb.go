@@ -190,9 +190,16 @@ func (x *FireEventResponse) GetLtime() uint64 {
 	return 0
 }
 
-// ListMembersRequest has no fields: clients choose from the whole list.
+// ListMembersRequest chooses members. Each expression is RE2, must match the whole
+// text and has at most 256 bytes; an empty one matches everything.
 type ListMembersRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the name must match.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// What the status must match.
+	Status string `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"`
+	// What tags must match, by their names; at most 32.
+	Tags          map[string]string `protobuf:"bytes,3,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -225,6 +232,27 @@ func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use ListMembersRequest.ProtoReflect.Descriptor instead.
 func (*ListMembersRequest) Descriptor() ([]byte, []int) {
 	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ListMembersRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ListMembersRequest) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+func (x *ListMembersRequest) GetTags() map[string]string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
 }
 
 // ListMembersResponse is the list of members.
@@ -294,7 +322,11 @@ type Member struct {
 	// How packets get from the answering agent to the node: "udp", or "stream" while
 	// UDP to it is blocked. Empty for its own node, for one that is not alive, and
 	// for one that it cannot reach by either while others can.
-	Path          string `protobuf:"bytes,8,opt,name=path,proto3" json:"path,omitempty"`
+	Path string `protobuf:"bytes,8,opt,name=path,proto3" json:"path,omitempty"`
+	// The sequence of the node's newest record. A removal names it.
+	RecordSequence uint64 `protobuf:"varint,9,opt,name=record_sequence,json=recordSequence,proto3" json:"record_sequence,omitempty"`
+	// Whether it failed and came back within a minute three times in the last hour.
+	Flapping      bool `protobuf:"varint,10,opt,name=flapping,proto3" json:"flapping,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -383,6 +415,20 @@ func (x *Member) GetPath() string {
 		return x.Path
 	}
 	return ""
+}
+
+func (x *Member) GetRecordSequence() uint64 {
+	if x != nil {
+		return x.RecordSequence
+	}
+	return 0
+}
+
+func (x *Member) GetFlapping() bool {
+	if x != nil {
+		return x.Flapping
+	}
+	return false
 }
 
 // GetInfoRequest has no fields.
@@ -3435,6 +3481,364 @@ func (*RespondQueryResponse) Descriptor() ([]byte, []int) {
 	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{49}
 }
 
+// JoinRequest says where to join.
+type JoinRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// HOST:PORT, or a bare host for the default port; 1 to 64 of them.
+	Addresses []string `protobuf:"bytes,1,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	// Whether events fired before are wanted as well.
+	Replay        bool `protobuf:"varint,2,opt,name=replay,proto3" json:"replay,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinRequest) Reset() {
+	*x = JoinRequest{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinRequest) ProtoMessage() {}
+
+func (x *JoinRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
+func (*JoinRequest) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *JoinRequest) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+func (x *JoinRequest) GetReplay() bool {
+	if x != nil {
+		return x.Replay
+	}
+	return false
+}
+
+// JoinResponse says who answered.
+type JoinResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many addresses led to a member.
+	Contacted uint32 `protobuf:"varint,1,opt,name=contacted,proto3" json:"contacted,omitempty"`
+	// Those that did not.
+	Failures      []*JoinFailure `protobuf:"bytes,2,rep,name=failures,proto3" json:"failures,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinResponse) Reset() {
+	*x = JoinResponse{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinResponse) ProtoMessage() {}
+
+func (x *JoinResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
+func (*JoinResponse) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *JoinResponse) GetContacted() uint32 {
+	if x != nil {
+		return x.Contacted
+	}
+	return 0
+}
+
+func (x *JoinResponse) GetFailures() []*JoinFailure {
+	if x != nil {
+		return x.Failures
+	}
+	return nil
+}
+
+// JoinFailure is an address by which there is no joining.
+type JoinFailure struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As it was asked for.
+	Address string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	// Why, for a person.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinFailure) Reset() {
+	*x = JoinFailure{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinFailure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinFailure) ProtoMessage() {}
+
+func (x *JoinFailure) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinFailure.ProtoReflect.Descriptor instead.
+func (*JoinFailure) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *JoinFailure) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *JoinFailure) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// UpdateTagsRequest says what is to be other.
+type UpdateTagsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Tags that get a value.
+	Set map[string]string `protobuf:"bytes,1,rep,name=set,proto3" json:"set,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Names of tags that are to go; none of them is also in set.
+	Delete        []string `protobuf:"bytes,2,rep,name=delete,proto3" json:"delete,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateTagsRequest) Reset() {
+	*x = UpdateTagsRequest{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateTagsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateTagsRequest) ProtoMessage() {}
+
+func (x *UpdateTagsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateTagsRequest.ProtoReflect.Descriptor instead.
+func (*UpdateTagsRequest) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *UpdateTagsRequest) GetSet() map[string]string {
+	if x != nil {
+		return x.Set
+	}
+	return nil
+}
+
+func (x *UpdateTagsRequest) GetDelete() []string {
+	if x != nil {
+		return x.Delete
+	}
+	return nil
+}
+
+// UpdateTagsResponse says what there is now.
+type UpdateTagsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// All tags of the node.
+	Tags          map[string]string `protobuf:"bytes,1,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateTagsResponse) Reset() {
+	*x = UpdateTagsResponse{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateTagsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateTagsResponse) ProtoMessage() {}
+
+func (x *UpdateTagsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateTagsResponse.ProtoReflect.Descriptor instead.
+func (*UpdateTagsResponse) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *UpdateTagsResponse) GetTags() map[string]string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+// ForceLeaveRequest carries one removal.
+type ForceLeaveRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The removal as the client signed it: a COSE_Sign1, at most 4096 bytes.
+	Removal       []byte `protobuf:"bytes,1,opt,name=removal,proto3" json:"removal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForceLeaveRequest) Reset() {
+	*x = ForceLeaveRequest{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForceLeaveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForceLeaveRequest) ProtoMessage() {}
+
+func (x *ForceLeaveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForceLeaveRequest.ProtoReflect.Descriptor instead.
+func (*ForceLeaveRequest) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *ForceLeaveRequest) GetRemoval() []byte {
+	if x != nil {
+		return x.Removal
+	}
+	return nil
+}
+
+// ForceLeaveResponse says what became of it here.
+type ForceLeaveResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The member's status on the answering agent; empty when it was erased.
+	Status        string `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForceLeaveResponse) Reset() {
+	*x = ForceLeaveResponse{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForceLeaveResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForceLeaveResponse) ProtoMessage() {}
+
+func (x *ForceLeaveResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForceLeaveResponse.ProtoReflect.Descriptor instead.
+func (*ForceLeaveResponse) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *ForceLeaveResponse) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
 var File_secgossip_v1_agent_proto protoreflect.FileDescriptor
 
 const file_secgossip_v1_agent_proto_rawDesc = "" +
@@ -3444,10 +3848,16 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"\x05event\x18\x01 \x01(\fR\x05event\"D\n" +
 	"\x11FireEventResponse\x12\x19\n" +
 	"\bevent_id\x18\x01 \x01(\tR\aeventId\x12\x14\n" +
-	"\x05ltime\x18\x02 \x01(\x04R\x05ltime\"\x14\n" +
-	"\x12ListMembersRequest\"E\n" +
+	"\x05ltime\x18\x02 \x01(\x04R\x05ltime\"\xb9\x01\n" +
+	"\x12ListMembersRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06status\x18\x02 \x01(\tR\x06status\x12>\n" +
+	"\x04tags\x18\x03 \x03(\v2*.secgossip.v1.ListMembersRequest.TagsEntryR\x04tags\x1a7\n" +
+	"\tTagsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"E\n" +
 	"\x13ListMembersResponse\x12.\n" +
-	"\amembers\x18\x01 \x03(\v2\x14.secgossip.v1.MemberR\amembers\"\x98\x02\n" +
+	"\amembers\x18\x01 \x03(\v2\x14.secgossip.v1.MemberR\amembers\"\xdd\x02\n" +
 	"\x06Member\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04addr\x18\x02 \x01(\tR\x04addr\x12\x12\n" +
@@ -3456,7 +3866,10 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"\x04tags\x18\x05 \x03(\v2\x1e.secgossip.v1.Member.TagsEntryR\x04tags\x12\x14\n" +
 	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\x12#\n" +
 	"\rprincipal_key\x18\a \x01(\tR\fprincipalKey\x12\x12\n" +
-	"\x04path\x18\b \x01(\tR\x04path\x1a7\n" +
+	"\x04path\x18\b \x01(\tR\x04path\x12'\n" +
+	"\x0frecord_sequence\x18\t \x01(\x04R\x0erecordSequence\x12\x1a\n" +
+	"\bflapping\x18\n" +
+	" \x01(\bR\bflapping\x1a7\n" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x10\n" +
@@ -3672,13 +4085,36 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"\x13RespondQueryRequest\x12\x19\n" +
 	"\bquery_id\x18\x01 \x01(\tR\aqueryId\x12\x18\n" +
 	"\apayload\x18\x02 \x01(\fR\apayload\"\x16\n" +
-	"\x14RespondQueryResponse*y\n" +
+	"\x14RespondQueryResponse\"C\n" +
+	"\vJoinRequest\x12\x1c\n" +
+	"\taddresses\x18\x01 \x03(\tR\taddresses\x12\x16\n" +
+	"\x06replay\x18\x02 \x01(\bR\x06replay\"c\n" +
+	"\fJoinResponse\x12\x1c\n" +
+	"\tcontacted\x18\x01 \x01(\rR\tcontacted\x125\n" +
+	"\bfailures\x18\x02 \x03(\v2\x19.secgossip.v1.JoinFailureR\bfailures\"?\n" +
+	"\vJoinFailure\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x9f\x01\n" +
+	"\x11UpdateTagsRequest\x12:\n" +
+	"\x03set\x18\x01 \x03(\v2(.secgossip.v1.UpdateTagsRequest.SetEntryR\x03set\x12\x16\n" +
+	"\x06delete\x18\x02 \x03(\tR\x06delete\x1a6\n" +
+	"\bSetEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8d\x01\n" +
+	"\x12UpdateTagsResponse\x12>\n" +
+	"\x04tags\x18\x01 \x03(\v2*.secgossip.v1.UpdateTagsResponse.TagsEntryR\x04tags\x1a7\n" +
+	"\tTagsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"-\n" +
+	"\x11ForceLeaveRequest\x12\x18\n" +
+	"\aremoval\x18\x01 \x01(\fR\aremoval\",\n" +
+	"\x12ForceLeaveResponse\x12\x16\n" +
+	"\x06status\x18\x01 \x01(\tR\x06status*y\n" +
 	"\fRotationStep\x12\x1d\n" +
 	"\x19ROTATION_STEP_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15ROTATION_STEP_INSTALL\x10\x01\x12\x15\n" +
 	"\x11ROTATION_STEP_USE\x10\x02\x12\x18\n" +
-	"\x14ROTATION_STEP_REMOVE\x10\x032\x9e\n" +
-	"\n" +
+	"\x14ROTATION_STEP_REMOVE\x10\x032\xff\v\n" +
 	"\fAgentService\x12L\n" +
 	"\tFireEvent\x12\x1e.secgossip.v1.FireEventRequest\x1a\x1f.secgossip.v1.FireEventResponse\x12R\n" +
 	"\vListMembers\x12 .secgossip.v1.ListMembersRequest\x1a!.secgossip.v1.ListMembersResponse\x12F\n" +
@@ -3696,7 +4132,12 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"\x11EstimateRoundTrip\x12&.secgossip.v1.EstimateRoundTripRequest\x1a'.secgossip.v1.EstimateRoundTripResponse\x12U\n" +
 	"\fPrepareQuery\x12!.secgossip.v1.PrepareQueryRequest\x1a\".secgossip.v1.PrepareQueryResponse\x12K\n" +
 	"\bAskQuery\x12\x1d.secgossip.v1.AskQueryRequest\x1a\x1e.secgossip.v1.AskQueryResponse0\x01\x12U\n" +
-	"\fRespondQuery\x12!.secgossip.v1.RespondQueryRequest\x1a\".secgossip.v1.RespondQueryResponseB=Z;github.com/secgossip/secgossip/api/secgossip/v1;secgossipv1b\x06proto3"
+	"\fRespondQuery\x12!.secgossip.v1.RespondQueryRequest\x1a\".secgossip.v1.RespondQueryResponse\x12=\n" +
+	"\x04Join\x12\x19.secgossip.v1.JoinRequest\x1a\x1a.secgossip.v1.JoinResponse\x12O\n" +
+	"\n" +
+	"UpdateTags\x12\x1f.secgossip.v1.UpdateTagsRequest\x1a .secgossip.v1.UpdateTagsResponse\x12O\n" +
+	"\n" +
+	"ForceLeave\x12\x1f.secgossip.v1.ForceLeaveRequest\x1a .secgossip.v1.ForceLeaveResponseB=Z;github.com/secgossip/secgossip/api/secgossip/v1;secgossipv1b\x06proto3"
 
 var (
 	file_secgossip_v1_agent_proto_rawDescOnce sync.Once
@@ -3711,7 +4152,7 @@ func file_secgossip_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_secgossip_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_secgossip_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
+var file_secgossip_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 63)
 var file_secgossip_v1_agent_proto_goTypes = []any{
 	(RotationStep)(0),                 // 0: secgossip.v1.RotationStep
 	(*FireEventRequest)(nil),          // 1: secgossip.v1.FireEventRequest
@@ -3764,83 +4205,103 @@ var file_secgossip_v1_agent_proto_goTypes = []any{
 	(*Query)(nil),                     // 48: secgossip.v1.Query
 	(*RespondQueryRequest)(nil),       // 49: secgossip.v1.RespondQueryRequest
 	(*RespondQueryResponse)(nil),      // 50: secgossip.v1.RespondQueryResponse
-	nil,                               // 51: secgossip.v1.Member.TagsEntry
-	nil,                               // 52: secgossip.v1.GetInfoResponse.SectionsEntry
-	nil,                               // 53: secgossip.v1.InfoSection.ValuesEntry
-	(*timestamppb.Timestamp)(nil),     // 54: google.protobuf.Timestamp
+	(*JoinRequest)(nil),               // 51: secgossip.v1.JoinRequest
+	(*JoinResponse)(nil),              // 52: secgossip.v1.JoinResponse
+	(*JoinFailure)(nil),               // 53: secgossip.v1.JoinFailure
+	(*UpdateTagsRequest)(nil),         // 54: secgossip.v1.UpdateTagsRequest
+	(*UpdateTagsResponse)(nil),        // 55: secgossip.v1.UpdateTagsResponse
+	(*ForceLeaveRequest)(nil),         // 56: secgossip.v1.ForceLeaveRequest
+	(*ForceLeaveResponse)(nil),        // 57: secgossip.v1.ForceLeaveResponse
+	nil,                               // 58: secgossip.v1.ListMembersRequest.TagsEntry
+	nil,                               // 59: secgossip.v1.Member.TagsEntry
+	nil,                               // 60: secgossip.v1.GetInfoResponse.SectionsEntry
+	nil,                               // 61: secgossip.v1.InfoSection.ValuesEntry
+	nil,                               // 62: secgossip.v1.UpdateTagsRequest.SetEntry
+	nil,                               // 63: secgossip.v1.UpdateTagsResponse.TagsEntry
+	(*timestamppb.Timestamp)(nil),     // 64: google.protobuf.Timestamp
 }
 var file_secgossip_v1_agent_proto_depIdxs = []int32{
-	5,  // 0: secgossip.v1.ListMembersResponse.members:type_name -> secgossip.v1.Member
-	51, // 1: secgossip.v1.Member.tags:type_name -> secgossip.v1.Member.TagsEntry
-	52, // 2: secgossip.v1.GetInfoResponse.sections:type_name -> secgossip.v1.GetInfoResponse.SectionsEntry
-	53, // 3: secgossip.v1.InfoSection.values:type_name -> secgossip.v1.InfoSection.ValuesEntry
-	11, // 4: secgossip.v1.StreamEventsResponse.records:type_name -> secgossip.v1.EventRecord
-	54, // 5: secgossip.v1.EventRecord.seen:type_name -> google.protobuf.Timestamp
-	12, // 6: secgossip.v1.EventRecord.user:type_name -> secgossip.v1.UserEvent
-	13, // 7: secgossip.v1.EventRecord.member:type_name -> secgossip.v1.MemberEvent
-	48, // 8: secgossip.v1.EventRecord.query:type_name -> secgossip.v1.Query
-	54, // 9: secgossip.v1.UserEvent.issued:type_name -> google.protobuf.Timestamp
-	54, // 10: secgossip.v1.UserEvent.expires:type_name -> google.protobuf.Timestamp
-	5,  // 11: secgossip.v1.MemberEvent.members:type_name -> secgossip.v1.Member
-	0,  // 12: secgossip.v1.RotateKeysRequest.step:type_name -> secgossip.v1.RotationStep
-	18, // 13: secgossip.v1.RotateKeysResponse.progress:type_name -> secgossip.v1.RotationProgress
-	19, // 14: secgossip.v1.RotateKeysResponse.summary:type_name -> secgossip.v1.RotationSummary
-	28, // 15: secgossip.v1.ListKeysResponse.epochs:type_name -> secgossip.v1.Epoch
-	22, // 16: secgossip.v1.ListKeysResponse.nodes:type_name -> secgossip.v1.NodeEpoch
-	27, // 17: secgossip.v1.RevokeResponse.revocations:type_name -> secgossip.v1.Revocation
-	27, // 18: secgossip.v1.ListRevocationsResponse.revocations:type_name -> secgossip.v1.Revocation
-	54, // 19: secgossip.v1.Revocation.before:type_name -> google.protobuf.Timestamp
-	54, // 20: secgossip.v1.Revocation.issued:type_name -> google.protobuf.Timestamp
-	54, // 21: secgossip.v1.Epoch.created:type_name -> google.protobuf.Timestamp
-	31, // 22: secgossip.v1.ListHandlersResponse.handlers:type_name -> secgossip.v1.Handler
-	32, // 23: secgossip.v1.Handler.layers:type_name -> secgossip.v1.Layer
-	54, // 24: secgossip.v1.Handler.last_run:type_name -> google.protobuf.Timestamp
-	35, // 25: secgossip.v1.ListRunsResponse.runs:type_name -> secgossip.v1.Run
-	54, // 26: secgossip.v1.Run.begin:type_name -> google.protobuf.Timestamp
-	40, // 27: secgossip.v1.EstimateRoundTripResponse.from_coordinate:type_name -> secgossip.v1.Coordinate
-	40, // 28: secgossip.v1.EstimateRoundTripResponse.to_coordinate:type_name -> secgossip.v1.Coordinate
-	45, // 29: secgossip.v1.AskQueryResponse.start:type_name -> secgossip.v1.QueryStart
-	46, // 30: secgossip.v1.AskQueryResponse.replies:type_name -> secgossip.v1.QueryReply
-	47, // 31: secgossip.v1.AskQueryResponse.summary:type_name -> secgossip.v1.QuerySummary
-	54, // 32: secgossip.v1.Query.deadline:type_name -> google.protobuf.Timestamp
-	8,  // 33: secgossip.v1.GetInfoResponse.SectionsEntry.value:type_name -> secgossip.v1.InfoSection
-	1,  // 34: secgossip.v1.AgentService.FireEvent:input_type -> secgossip.v1.FireEventRequest
-	3,  // 35: secgossip.v1.AgentService.ListMembers:input_type -> secgossip.v1.ListMembersRequest
-	6,  // 36: secgossip.v1.AgentService.GetInfo:input_type -> secgossip.v1.GetInfoRequest
-	9,  // 37: secgossip.v1.AgentService.StreamEvents:input_type -> secgossip.v1.StreamEventsRequest
-	14, // 38: secgossip.v1.AgentService.Leave:input_type -> secgossip.v1.LeaveRequest
-	16, // 39: secgossip.v1.AgentService.RotateKeys:input_type -> secgossip.v1.RotateKeysRequest
-	20, // 40: secgossip.v1.AgentService.ListKeys:input_type -> secgossip.v1.ListKeysRequest
-	23, // 41: secgossip.v1.AgentService.Revoke:input_type -> secgossip.v1.RevokeRequest
-	25, // 42: secgossip.v1.AgentService.ListRevocations:input_type -> secgossip.v1.ListRevocationsRequest
-	29, // 43: secgossip.v1.AgentService.ListHandlers:input_type -> secgossip.v1.ListHandlersRequest
-	33, // 44: secgossip.v1.AgentService.ListRuns:input_type -> secgossip.v1.ListRunsRequest
-	36, // 45: secgossip.v1.AgentService.Reload:input_type -> secgossip.v1.ReloadRequest
-	38, // 46: secgossip.v1.AgentService.EstimateRoundTrip:input_type -> secgossip.v1.EstimateRoundTripRequest
-	41, // 47: secgossip.v1.AgentService.PrepareQuery:input_type -> secgossip.v1.PrepareQueryRequest
-	43, // 48: secgossip.v1.AgentService.AskQuery:input_type -> secgossip.v1.AskQueryRequest
-	49, // 49: secgossip.v1.AgentService.RespondQuery:input_type -> secgossip.v1.RespondQueryRequest
-	2,  // 50: secgossip.v1.AgentService.FireEvent:output_type -> secgossip.v1.FireEventResponse
-	4,  // 51: secgossip.v1.AgentService.ListMembers:output_type -> secgossip.v1.ListMembersResponse
-	7,  // 52: secgossip.v1.AgentService.GetInfo:output_type -> secgossip.v1.GetInfoResponse
-	10, // 53: secgossip.v1.AgentService.StreamEvents:output_type -> secgossip.v1.StreamEventsResponse
-	15, // 54: secgossip.v1.AgentService.Leave:output_type -> secgossip.v1.LeaveResponse
-	17, // 55: secgossip.v1.AgentService.RotateKeys:output_type -> secgossip.v1.RotateKeysResponse
-	21, // 56: secgossip.v1.AgentService.ListKeys:output_type -> secgossip.v1.ListKeysResponse
-	24, // 57: secgossip.v1.AgentService.Revoke:output_type -> secgossip.v1.RevokeResponse
-	26, // 58: secgossip.v1.AgentService.ListRevocations:output_type -> secgossip.v1.ListRevocationsResponse
-	30, // 59: secgossip.v1.AgentService.ListHandlers:output_type -> secgossip.v1.ListHandlersResponse
-	34, // 60: secgossip.v1.AgentService.ListRuns:output_type -> secgossip.v1.ListRunsResponse
-	37, // 61: secgossip.v1.AgentService.Reload:output_type -> secgossip.v1.ReloadResponse
-	39, // 62: secgossip.v1.AgentService.EstimateRoundTrip:output_type -> secgossip.v1.EstimateRoundTripResponse
-	42, // 63: secgossip.v1.AgentService.PrepareQuery:output_type -> secgossip.v1.PrepareQueryResponse
-	44, // 64: secgossip.v1.AgentService.AskQuery:output_type -> secgossip.v1.AskQueryResponse
-	50, // 65: secgossip.v1.AgentService.RespondQuery:output_type -> secgossip.v1.RespondQueryResponse
-	50, // [50:66] is the sub-list for method output_type
-	34, // [34:50] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	58, // 0: secgossip.v1.ListMembersRequest.tags:type_name -> secgossip.v1.ListMembersRequest.TagsEntry
+	5,  // 1: secgossip.v1.ListMembersResponse.members:type_name -> secgossip.v1.Member
+	59, // 2: secgossip.v1.Member.tags:type_name -> secgossip.v1.Member.TagsEntry
+	60, // 3: secgossip.v1.GetInfoResponse.sections:type_name -> secgossip.v1.GetInfoResponse.SectionsEntry
+	61, // 4: secgossip.v1.InfoSection.values:type_name -> secgossip.v1.InfoSection.ValuesEntry
+	11, // 5: secgossip.v1.StreamEventsResponse.records:type_name -> secgossip.v1.EventRecord
+	64, // 6: secgossip.v1.EventRecord.seen:type_name -> google.protobuf.Timestamp
+	12, // 7: secgossip.v1.EventRecord.user:type_name -> secgossip.v1.UserEvent
+	13, // 8: secgossip.v1.EventRecord.member:type_name -> secgossip.v1.MemberEvent
+	48, // 9: secgossip.v1.EventRecord.query:type_name -> secgossip.v1.Query
+	64, // 10: secgossip.v1.UserEvent.issued:type_name -> google.protobuf.Timestamp
+	64, // 11: secgossip.v1.UserEvent.expires:type_name -> google.protobuf.Timestamp
+	5,  // 12: secgossip.v1.MemberEvent.members:type_name -> secgossip.v1.Member
+	0,  // 13: secgossip.v1.RotateKeysRequest.step:type_name -> secgossip.v1.RotationStep
+	18, // 14: secgossip.v1.RotateKeysResponse.progress:type_name -> secgossip.v1.RotationProgress
+	19, // 15: secgossip.v1.RotateKeysResponse.summary:type_name -> secgossip.v1.RotationSummary
+	28, // 16: secgossip.v1.ListKeysResponse.epochs:type_name -> secgossip.v1.Epoch
+	22, // 17: secgossip.v1.ListKeysResponse.nodes:type_name -> secgossip.v1.NodeEpoch
+	27, // 18: secgossip.v1.RevokeResponse.revocations:type_name -> secgossip.v1.Revocation
+	27, // 19: secgossip.v1.ListRevocationsResponse.revocations:type_name -> secgossip.v1.Revocation
+	64, // 20: secgossip.v1.Revocation.before:type_name -> google.protobuf.Timestamp
+	64, // 21: secgossip.v1.Revocation.issued:type_name -> google.protobuf.Timestamp
+	64, // 22: secgossip.v1.Epoch.created:type_name -> google.protobuf.Timestamp
+	31, // 23: secgossip.v1.ListHandlersResponse.handlers:type_name -> secgossip.v1.Handler
+	32, // 24: secgossip.v1.Handler.layers:type_name -> secgossip.v1.Layer
+	64, // 25: secgossip.v1.Handler.last_run:type_name -> google.protobuf.Timestamp
+	35, // 26: secgossip.v1.ListRunsResponse.runs:type_name -> secgossip.v1.Run
+	64, // 27: secgossip.v1.Run.begin:type_name -> google.protobuf.Timestamp
+	40, // 28: secgossip.v1.EstimateRoundTripResponse.from_coordinate:type_name -> secgossip.v1.Coordinate
+	40, // 29: secgossip.v1.EstimateRoundTripResponse.to_coordinate:type_name -> secgossip.v1.Coordinate
+	45, // 30: secgossip.v1.AskQueryResponse.start:type_name -> secgossip.v1.QueryStart
+	46, // 31: secgossip.v1.AskQueryResponse.replies:type_name -> secgossip.v1.QueryReply
+	47, // 32: secgossip.v1.AskQueryResponse.summary:type_name -> secgossip.v1.QuerySummary
+	64, // 33: secgossip.v1.Query.deadline:type_name -> google.protobuf.Timestamp
+	53, // 34: secgossip.v1.JoinResponse.failures:type_name -> secgossip.v1.JoinFailure
+	62, // 35: secgossip.v1.UpdateTagsRequest.set:type_name -> secgossip.v1.UpdateTagsRequest.SetEntry
+	63, // 36: secgossip.v1.UpdateTagsResponse.tags:type_name -> secgossip.v1.UpdateTagsResponse.TagsEntry
+	8,  // 37: secgossip.v1.GetInfoResponse.SectionsEntry.value:type_name -> secgossip.v1.InfoSection
+	1,  // 38: secgossip.v1.AgentService.FireEvent:input_type -> secgossip.v1.FireEventRequest
+	3,  // 39: secgossip.v1.AgentService.ListMembers:input_type -> secgossip.v1.ListMembersRequest
+	6,  // 40: secgossip.v1.AgentService.GetInfo:input_type -> secgossip.v1.GetInfoRequest
+	9,  // 41: secgossip.v1.AgentService.StreamEvents:input_type -> secgossip.v1.StreamEventsRequest
+	14, // 42: secgossip.v1.AgentService.Leave:input_type -> secgossip.v1.LeaveRequest
+	16, // 43: secgossip.v1.AgentService.RotateKeys:input_type -> secgossip.v1.RotateKeysRequest
+	20, // 44: secgossip.v1.AgentService.ListKeys:input_type -> secgossip.v1.ListKeysRequest
+	23, // 45: secgossip.v1.AgentService.Revoke:input_type -> secgossip.v1.RevokeRequest
+	25, // 46: secgossip.v1.AgentService.ListRevocations:input_type -> secgossip.v1.ListRevocationsRequest
+	29, // 47: secgossip.v1.AgentService.ListHandlers:input_type -> secgossip.v1.ListHandlersRequest
+	33, // 48: secgossip.v1.AgentService.ListRuns:input_type -> secgossip.v1.ListRunsRequest
+	36, // 49: secgossip.v1.AgentService.Reload:input_type -> secgossip.v1.ReloadRequest
+	38, // 50: secgossip.v1.AgentService.EstimateRoundTrip:input_type -> secgossip.v1.EstimateRoundTripRequest
+	41, // 51: secgossip.v1.AgentService.PrepareQuery:input_type -> secgossip.v1.PrepareQueryRequest
+	43, // 52: secgossip.v1.AgentService.AskQuery:input_type -> secgossip.v1.AskQueryRequest
+	49, // 53: secgossip.v1.AgentService.RespondQuery:input_type -> secgossip.v1.RespondQueryRequest
+	51, // 54: secgossip.v1.AgentService.Join:input_type -> secgossip.v1.JoinRequest
+	54, // 55: secgossip.v1.AgentService.UpdateTags:input_type -> secgossip.v1.UpdateTagsRequest
+	56, // 56: secgossip.v1.AgentService.ForceLeave:input_type -> secgossip.v1.ForceLeaveRequest
+	2,  // 57: secgossip.v1.AgentService.FireEvent:output_type -> secgossip.v1.FireEventResponse
+	4,  // 58: secgossip.v1.AgentService.ListMembers:output_type -> secgossip.v1.ListMembersResponse
+	7,  // 59: secgossip.v1.AgentService.GetInfo:output_type -> secgossip.v1.GetInfoResponse
+	10, // 60: secgossip.v1.AgentService.StreamEvents:output_type -> secgossip.v1.StreamEventsResponse
+	15, // 61: secgossip.v1.AgentService.Leave:output_type -> secgossip.v1.LeaveResponse
+	17, // 62: secgossip.v1.AgentService.RotateKeys:output_type -> secgossip.v1.RotateKeysResponse
+	21, // 63: secgossip.v1.AgentService.ListKeys:output_type -> secgossip.v1.ListKeysResponse
+	24, // 64: secgossip.v1.AgentService.Revoke:output_type -> secgossip.v1.RevokeResponse
+	26, // 65: secgossip.v1.AgentService.ListRevocations:output_type -> secgossip.v1.ListRevocationsResponse
+	30, // 66: secgossip.v1.AgentService.ListHandlers:output_type -> secgossip.v1.ListHandlersResponse
+	34, // 67: secgossip.v1.AgentService.ListRuns:output_type -> secgossip.v1.ListRunsResponse
+	37, // 68: secgossip.v1.AgentService.Reload:output_type -> secgossip.v1.ReloadResponse
+	39, // 69: secgossip.v1.AgentService.EstimateRoundTrip:output_type -> secgossip.v1.EstimateRoundTripResponse
+	42, // 70: secgossip.v1.AgentService.PrepareQuery:output_type -> secgossip.v1.PrepareQueryResponse
+	44, // 71: secgossip.v1.AgentService.AskQuery:output_type -> secgossip.v1.AskQueryResponse
+	50, // 72: secgossip.v1.AgentService.RespondQuery:output_type -> secgossip.v1.RespondQueryResponse
+	52, // 73: secgossip.v1.AgentService.Join:output_type -> secgossip.v1.JoinResponse
+	55, // 74: secgossip.v1.AgentService.UpdateTags:output_type -> secgossip.v1.UpdateTagsResponse
+	57, // 75: secgossip.v1.AgentService.ForceLeave:output_type -> secgossip.v1.ForceLeaveResponse
+	57, // [57:76] is the sub-list for method output_type
+	38, // [38:57] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_secgossip_v1_agent_proto_init() }
@@ -3860,7 +4321,7 @@ func file_secgossip_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_secgossip_v1_agent_proto_rawDesc), len(file_secgossip_v1_agent_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   53,
+			NumMessages:   63,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -40,7 +41,25 @@ type Roster struct {
 	mu        sync.RWMutex
 	byName    map[pki.Name]*Peer
 	byVirtual map[netip.Addr]*Peer
+	forgotten map[pki.Name]tombstone
 }
+
+// tombstone is what is kept of a node that was forgotten.
+type tombstone struct {
+	boot     [wire.BootSize]byte
+	sequence uint64
+	since    time.Time
+}
+
+// tombstoneLife is how long a record that was forgotten is not taken from others. They
+// forget it themselves, by their own clocks and counts; afterwards it would only be
+// forgotten again.
+const tombstoneLife = 24 * time.Hour
+
+// maxAhead is how far ahead of the time a record's sequence, which counts milliseconds,
+// may be. Threat C03: a node overtakes what an earlier life of it signed, one at a time,
+// and of 2^63 none could be overtaken. A clock that was ahead is.
+const maxAhead = 366 * 24 * time.Hour
 
 // NewRoster makes an empty roster. changed, if not nil, is called after every
 // admission with the record before (nil for a new node) and the new one.
@@ -53,6 +72,7 @@ func NewRoster(trust *pki.Trust, changed func(old, new *Peer)) *Roster {
 		changed:   changed,
 		byName:    make(map[pki.Name]*Peer),
 		byVirtual: make(map[netip.Addr]*Peer),
+		forgotten: make(map[pki.Name]tombstone),
 	}
 }
 
@@ -117,6 +137,12 @@ func (r *Roster) Admit(raw []byte, now time.Time) (*Peer, error) {
 	name, err := pki.ParseName(signed.Record.Name)
 	if err != nil {
 		return nil, fmt.Errorf("%w: node record: %w", ErrMalformed, err)
+	}
+	if signed.Record.Sequence > uint64(now.Add(maxAhead).UnixMilli()) {
+		return nil, fmt.Errorf("%w: node record: sequence %d is more than a year ahead", ErrMalformed, signed.Record.Sequence)
+	}
+	if r.isForgotten(name, signed.Record, now) {
+		return nil, fmt.Errorf("%w: record of node %q, which was forgotten", ErrStale, name)
 	}
 	if held := r.Get(name); held != nil {
 		if held.Digest == signed.Digest {
@@ -188,6 +214,32 @@ func (r *Roster) put(peer *Peer) bool {
 	r.byName[peer.Name] = peer
 	r.byVirtual[peer.Virtual.Addr()] = peer
 	return true
+}
+
+// Forget drops a node that is gone. Its record is not taken again for a while; one of a
+// later life is.
+func (r *Roster) Forget(name pki.Name, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	peer := r.byName[name]
+	if peer == nil {
+		return
+	}
+	delete(r.byName, name)
+	delete(r.byVirtual, peer.Virtual.Addr())
+	maps.DeleteFunc(r.forgotten, func(_ pki.Name, t tombstone) bool { return now.Sub(t.since) >= tombstoneLife })
+	if len(r.forgotten) < wire.MaxRecords {
+		r.forgotten[name] = tombstone{peer.Record.Boot, peer.Record.Sequence, now}
+	}
+}
+
+// isForgotten reports whether a record is of a life of its node that was forgotten. By
+// its boot nonce: who starts again with the clock set back is not kept out.
+func (r *Roster) isForgotten(name pki.Name, record wire.Record, now time.Time) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	t, ok := r.forgotten[name]
+	return ok && now.Sub(t.since) < tombstoneLife && record.Boot == t.boot && record.Sequence <= t.sequence
 }
 
 // supersedes says whether next may take the place of held. Under one key the

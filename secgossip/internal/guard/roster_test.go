@@ -166,6 +166,40 @@ func TestOlderRecordIsRefused(t *testing.T) {
 	}
 }
 
+func TestSequenceIsAtMostAYearAhead(t *testing.T) {
+	c := newCluster(t, "demo", "root")
+	a := c.node(t, "a", "a", testNow)
+	r := NewRoster(c.trust, nil)
+	most := uint64(testNow.Add(maxAhead).UnixMilli())
+	for _, sequence := range []uint64{math.MaxInt64, most + 1} {
+		if _, err := r.Admit(a.signed(sequence), testNow); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%d: got %v, want ErrMalformed", sequence, err)
+		}
+	}
+	mustAdmit(t, r, a.signed(most))
+}
+
+func TestForgottenRecordIsNotTakenAgainAndALaterLifeIs(t *testing.T) {
+	c := newCluster(t, "demo", "root")
+	a := c.node(t, "a", "a", testNow)
+	r := NewRoster(c.trust, nil)
+	peer := mustAdmit(t, r, a.signed(5))
+	r.Forget("a", testNow)
+	if r.Get("a") != nil || r.At(peer.Virtual.Addr()) != nil {
+		t.Error("the node is still there")
+	}
+	for _, sequence := range []uint64{4, 5} {
+		if _, err := r.Admit(a.signed(sequence), testNow); !errors.Is(err, ErrStale) {
+			t.Errorf("sequence %d: got %v, want ErrStale", sequence, err)
+		}
+	}
+	later := a.record(3) // it started again with its clock set back
+	later.Boot[0]++
+	mustAdmit(t, r, sign(t, a.key, c, later))
+	r.Forget("a", testNow)
+	mustAdmit(t, r, a.signed(6))
+}
+
 func TestHigherSequenceWinsUnderOneKey(t *testing.T) {
 	c := newCluster(t, "demo", "root")
 	renewed := c.node(t, "a", "a", testNow)
@@ -174,7 +208,7 @@ func TestHigherSequenceWinsUnderOneKey(t *testing.T) {
 	mustAdmit(t, r, renewed.signed(1))
 	// Even with the credential from before its renewal: the node chose it.
 	mustAdmit(t, r, before.signed(2))
-	peer := mustAdmit(t, r, renewed.signed(math.MaxInt64))
+	peer := mustAdmit(t, r, renewed.signed(uint64(testNow.Add(maxAhead).UnixMilli())))
 	if r.Get("a") != peer {
 		t.Error("the highest sequence was not taken in")
 	}

@@ -110,6 +110,13 @@ func (t *Transport) deliver(from *guard.Peer, kind wire.PacketType, payload []by
 		}
 		t.config.Batch(from, kind, items)
 		return nil
+	case wire.PacketRemovals:
+		items, err := wire.BatchRemovals.Parse(payload)
+		if err != nil {
+			return err
+		}
+		t.config.Batch(from, kind, items)
+		return nil
 	case wire.PacketReplies, wire.PacketRelay:
 		items, err := wire.BatchReplies.Parse(payload)
 		if err != nil {

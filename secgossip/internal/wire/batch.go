@@ -18,8 +18,9 @@ const (
 	BatchRevocations // payload of PacketRevocations: signed revocations, each followed by a credential
 	BatchRevoked     // body of FrameRevocations: signed revocations, each followed by a credential
 
-	BatchQueries // payload of PacketQueries: signed queries
-	BatchReplies // payload of PacketReplies and PacketRelay: signed replies
+	BatchQueries  // payload of PacketQueries: signed queries
+	BatchReplies  // payload of PacketReplies and PacketRelay: signed replies
+	BatchRemovals // payload of PacketRemovals: signed removals
 )
 
 // limits gives the fewest and the most items, the longest item and the most
@@ -27,7 +28,7 @@ const (
 // that there is nothing.
 func (b Batch) limits() (fewest, most, item, total int) {
 	switch b {
-	case BatchEvents:
+	case BatchEvents, BatchRemovals:
 		return 1, MaxPacketItems, MaxEventRaw, MaxPayload
 	case BatchEpochs:
 		return 1, MaxPacketItems, MaxEpochStatement, MaxPayload
@@ -67,6 +68,8 @@ func (b Batch) String() string {
 		return "batch of queries"
 	case BatchReplies:
 		return "batch of replies"
+	case BatchRemovals:
+		return "batch of removals"
 	}
 	return fmt.Sprintf("batch of kind %d", uint8(b))
 }

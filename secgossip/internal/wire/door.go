@@ -19,15 +19,16 @@ const (
 
 	PacketRevocations PacketType = 8 // signed revocations, each with its keeper's credential
 
-	PacketQueries PacketType = 13 // signed queries
-	PacketReplies PacketType = 14 // signed replies, for the receiver
-	PacketRelay   PacketType = 15 // signed replies, to be passed on to who collects them
-	PacketTaken   PacketType = 16 // a Taken: the reply has arrived
+	PacketQueries  PacketType = 13 // signed queries
+	PacketReplies  PacketType = 14 // signed replies, for the receiver
+	PacketRelay    PacketType = 15 // signed replies, to be passed on to who collects them
+	PacketTaken    PacketType = 16 // a Taken: the reply has arrived
+	PacketRemovals PacketType = 17 // signed removals
 )
 
 // Known reports whether t is one of the packet types above.
 func (t PacketType) Known() bool {
-	return t >= PacketGossip && t <= PacketRevocations || t >= PacketQueries && t <= PacketTaken
+	return t >= PacketGossip && t <= PacketRevocations || t >= PacketQueries && t <= PacketRemovals
 }
 
 // A Door is the first block of a datagram, decrypted: what a receiver must know

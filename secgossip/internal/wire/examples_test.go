@@ -239,6 +239,7 @@ func codecs() []codec {
 			return reencoded(r.Raw, r.message.Payload, r.encode)
 		}},
 		{name: "revocations", open: true, example: items(BatchRevocations), again: batch(BatchRevocations)},
+		{name: "removals", open: true, example: items(BatchRemovals), again: batch(BatchRemovals)},
 		{name: "revoked", open: true, example: items(BatchRevoked), again: batch(BatchRevoked)},
 		{name: "hello", example: func(t testing.TB) []byte {
 			return must(t)(testHello().Append(nil))

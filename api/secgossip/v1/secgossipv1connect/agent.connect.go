@@ -68,6 +68,12 @@ const (
 	AgentServiceAskQueryProcedure = "/secgossip.v1.AgentService/AskQuery"
 	// AgentServiceRespondQueryProcedure is the procedure name of the AgentService's RespondQuery RPC.
 	AgentServiceRespondQueryProcedure = "/secgossip.v1.AgentService/RespondQuery"
+	// AgentServiceJoinProcedure is the procedure name of the AgentService's Join RPC.
+	AgentServiceJoinProcedure = "/secgossip.v1.AgentService/Join"
+	// AgentServiceUpdateTagsProcedure is the procedure name of the AgentService's UpdateTags RPC.
+	AgentServiceUpdateTagsProcedure = "/secgossip.v1.AgentService/UpdateTags"
+	// AgentServiceForceLeaveProcedure is the procedure name of the AgentService's ForceLeave RPC.
+	AgentServiceForceLeaveProcedure = "/secgossip.v1.AgentService/ForceLeave"
 )
 
 var (
@@ -183,6 +189,27 @@ var (
 			Procedure:  AgentServiceRespondQueryProcedure,
 		}
 	})
+	agentServiceJoinSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_secgossip_v1_agent_proto.Services().ByName("AgentService").Methods().ByName("Join"),
+			Procedure:  AgentServiceJoinProcedure,
+		}
+	})
+	agentServiceUpdateTagsSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_secgossip_v1_agent_proto.Services().ByName("AgentService").Methods().ByName("UpdateTags"),
+			Procedure:  AgentServiceUpdateTagsProcedure,
+		}
+	})
+	agentServiceForceLeaveSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_secgossip_v1_agent_proto.Services().ByName("AgentService").Methods().ByName("ForceLeave"),
+			Procedure:  AgentServiceForceLeaveProcedure,
+		}
+	})
 )
 
 // AgentServiceClient is a client for the secgossip.v1.AgentService service.
@@ -240,6 +267,15 @@ type AgentServiceClient interface {
 	// RespondQuery answers a query in the name of the agent's node. The first answer of
 	// a node counts. Grant: answer:NAME.
 	RespondQuery(context.Context, *v1.RespondQueryRequest) (*v1.RespondQueryResponse, error)
+	// Join makes the agent contact addresses, and answers when each has been tried.
+	// Grant: node:join.
+	Join(context.Context, *v1.JoinRequest) (*v1.JoinResponse, error)
+	// UpdateTags sets and deletes tags of the agent's node and tells the cluster. They
+	// are kept over restarts. Grant: node:tags.
+	UpdateTags(context.Context, *v1.UpdateTagsRequest) (*v1.UpdateTagsResponse, error)
+	// ForceLeave hands a signed removal to the agent, which checks it as every other
+	// node will, takes it in and gossips it. Grant: node:leave.
+	ForceLeave(context.Context, *v1.ForceLeaveRequest) (*v1.ForceLeaveResponse, error)
 }
 
 // NewAgentServiceClient constructs a client for the secgossip.v1.AgentService service. Multiple
@@ -364,6 +400,15 @@ type AgentServiceHandler interface {
 	// RespondQuery answers a query in the name of the agent's node. The first answer of
 	// a node counts. Grant: answer:NAME.
 	RespondQuery(context.Context, *v1.RespondQueryRequest) (*v1.RespondQueryResponse, error)
+	// Join makes the agent contact addresses, and answers when each has been tried.
+	// Grant: node:join.
+	Join(context.Context, *v1.JoinRequest) (*v1.JoinResponse, error)
+	// UpdateTags sets and deletes tags of the agent's node and tells the cluster. They
+	// are kept over restarts. Grant: node:tags.
+	UpdateTags(context.Context, *v1.UpdateTagsRequest) (*v1.UpdateTagsResponse, error)
+	// ForceLeave hands a signed removal to the agent, which checks it as every other
+	// node will, takes it in and gossips it. Grant: node:leave.
+	ForceLeave(context.Context, *v1.ForceLeaveRequest) (*v1.ForceLeaveResponse, error)
 }
 
 // RegisterAgentServiceHandler registers svc as the secgossip.v1.AgentService implementation on
@@ -387,6 +432,9 @@ func RegisterAgentServiceHandler(server *connect.Server, svc AgentServiceHandler
 		connect.Method{Spec: agentServicePrepareQuerySpec(), Handler: adapter.prepareQuery},
 		connect.Method{Spec: agentServiceAskQuerySpec(), Handler: adapter.askQuery},
 		connect.Method{Spec: agentServiceRespondQuerySpec(), Handler: adapter.respondQuery},
+		connect.Method{Spec: agentServiceJoinSpec(), Handler: adapter.join},
+		connect.Method{Spec: agentServiceUpdateTagsSpec(), Handler: adapter.updateTags},
+		connect.Method{Spec: agentServiceForceLeaveSpec(), Handler: adapter.forceLeave},
 	)
 }
 
@@ -501,6 +549,18 @@ func (UnimplementedAgentServiceHandler) AskQuery(context.Context, *v1.AskQueryRe
 
 func (UnimplementedAgentServiceHandler) RespondQuery(context.Context, *v1.RespondQueryRequest) (*v1.RespondQueryResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "secgossip.v1.AgentService.RespondQuery is not implemented")
+}
+
+func (UnimplementedAgentServiceHandler) Join(context.Context, *v1.JoinRequest) (*v1.JoinResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "secgossip.v1.AgentService.Join is not implemented")
+}
+
+func (UnimplementedAgentServiceHandler) UpdateTags(context.Context, *v1.UpdateTagsRequest) (*v1.UpdateTagsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "secgossip.v1.AgentService.UpdateTags is not implemented")
+}
+
+func (UnimplementedAgentServiceHandler) ForceLeave(context.Context, *v1.ForceLeaveRequest) (*v1.ForceLeaveResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "secgossip.v1.AgentService.ForceLeave is not implemented")
 }
 
 type agentServiceClient struct {
@@ -630,6 +690,30 @@ func (c *agentServiceClient) AskQuery(ctx context.Context, req *v1.AskQueryReque
 func (c *agentServiceClient) RespondQuery(ctx context.Context, req *v1.RespondQueryRequest) (*v1.RespondQueryResponse, error) {
 	var res v1.RespondQueryResponse
 	if err := c.client.CallUnary(ctx, agentServiceRespondQuerySpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *agentServiceClient) Join(ctx context.Context, req *v1.JoinRequest) (*v1.JoinResponse, error) {
+	var res v1.JoinResponse
+	if err := c.client.CallUnary(ctx, agentServiceJoinSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *agentServiceClient) UpdateTags(ctx context.Context, req *v1.UpdateTagsRequest) (*v1.UpdateTagsResponse, error) {
+	var res v1.UpdateTagsResponse
+	if err := c.client.CallUnary(ctx, agentServiceUpdateTagsSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *agentServiceClient) ForceLeave(ctx context.Context, req *v1.ForceLeaveRequest) (*v1.ForceLeaveResponse, error) {
+	var res v1.ForceLeaveResponse
+	if err := c.client.CallUnary(ctx, agentServiceForceLeaveSpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -811,6 +895,42 @@ func (h agentServiceHandler) respondQuery(ctx context.Context, _ connect.Spec, s
 		return err
 	}
 	res, err := h.svc.RespondQuery(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h agentServiceHandler) join(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.JoinRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.Join(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h agentServiceHandler) updateTags(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.UpdateTagsRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.UpdateTags(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h agentServiceHandler) forceLeave(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.ForceLeaveRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.ForceLeave(ctx, &req)
 	if err != nil {
 		return err
 	}
