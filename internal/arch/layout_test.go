@@ -60,6 +60,11 @@ var layout = []row{
 		pkg: "internal/lab", // agents as processes; only what demonstrates and tests imports it
 	},
 	{
+		pkg:    "internal/discover", // addresses to join by
+		theirs: "github.com/hashicorp/mdns",
+		never:  "os io/fs crypto",
+	},
+	{
 		pkg:   "internal/places", // the connections that strangers hold of a listener
 		never: "os io/fs log crypto/rand math/rand",
 	},
