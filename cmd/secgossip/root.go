@@ -88,7 +88,7 @@ Start with:
 	})
 	root.AddCommand(
 		newInitCmd(e), newPKICmd(e), newAgentCmd(e),
-		newEventCmd(e), newMembersCmd(e), newInfoCmd(e), newStatusCmd(e), newStreamCmd(e), newLeaveCmd(e), newRTTCmd(e),
+		newEventCmd(e), newMembersCmd(e), newInfoCmd(e), newStatusCmd(e), newStreamCmd(e), newMonitorCmd(e), newLeaveCmd(e), newRTTCmd(e),
 		newHandlersCmd(e), newReloadCmd(e),
 		newEvictCmd(e), newBanCmd(e), newUnbanCmd(e),
 		newKeysCmd(e), newKeygenCmd(), newVersionCmd(e),

@@ -49,6 +49,7 @@ type Agent struct {
 	lock    *os.File // of the home
 
 	level     slog.LevelVar
+	logs      *logHub
 	tags      atomic.Pointer[map[string]string]
 	current   Settings                 // those in force; guarded by reloading
 	reread    func() (Settings, error) // guarded by reloading
@@ -89,7 +90,8 @@ func Start(at home.Home, settings Settings, log io.Writer) (*Agent, error) {
 	}
 	a.level.Set(plan.level)
 	a.tags.Store(&settings.Tags)
-	a.logger = slog.New(slog.NewTextHandler(gate, &slog.HandlerOptions{Level: &a.level}))
+	a.logs = newLogHub()
+	a.logger = slog.New(slog.NewMultiHandler(slog.NewTextHandler(gate, &slog.HandlerOptions{Level: &a.level}), a.logs.handler()))
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	if err := a.start(at); err != nil {
 		gate.release("")
@@ -267,6 +269,7 @@ func (a *Agent) serve(verifier *rpcauth.Verifier, events *hub) error {
 		node:   a.node,
 		runner: a.runner,
 		hub:    events,
+		logs:   a.logs,
 		rpc:    a.rpc.Counters,
 		trust:  a.identity.Trust,
 		tags:   a.tagsNow,

@@ -27,6 +27,7 @@ type service struct {
 	node   *secgossip.Node
 	runner *handler.Runner
 	hub    *hub
+	logs   *logHub
 	rpc    func() map[string]uint64 // counters of the listener
 	trust  *pki.Trust
 	tags   func() map[string]string

@@ -2791,6 +2791,109 @@ func (x *Coordinate) GetError() float64 {
 	return 0
 }
 
+// StreamLogsRequest says which lines.
+type StreamLogsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The least level: debug, info, warn or error; empty for info. It may be below the
+	// agent's own.
+	Level         string `protobuf:"bytes,1,opt,name=level,proto3" json:"level,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamLogsRequest) Reset() {
+	*x = StreamLogsRequest{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamLogsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamLogsRequest) ProtoMessage() {}
+
+func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamLogsRequest.ProtoReflect.Descriptor instead.
+func (*StreamLogsRequest) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *StreamLogsRequest) GetLevel() string {
+	if x != nil {
+		return x.Level
+	}
+	return ""
+}
+
+// StreamLogsResponse is a batch of lines. The first holds those that were kept, at
+// most 512.
+type StreamLogsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Lines as the agent writes them, without their ends.
+	Lines []string `protobuf:"bytes,1,rep,name=lines,proto3" json:"lines,omitempty"`
+	// How many lines before these were lost because they were not read in time.
+	Dropped       uint64 `protobuf:"varint,2,opt,name=dropped,proto3" json:"dropped,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamLogsResponse) Reset() {
+	*x = StreamLogsResponse{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamLogsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamLogsResponse) ProtoMessage() {}
+
+func (x *StreamLogsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamLogsResponse.ProtoReflect.Descriptor instead.
+func (*StreamLogsResponse) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *StreamLogsResponse) GetLines() []string {
+	if x != nil {
+		return x.Lines
+	}
+	return nil
+}
+
+func (x *StreamLogsResponse) GetDropped() uint64 {
+	if x != nil {
+		return x.Dropped
+	}
+	return 0
+}
+
 var File_secgossip_v1_agent_proto protoreflect.FileDescriptor
 
 const file_secgossip_v1_agent_proto_rawDesc = "" +
@@ -2984,12 +3087,17 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"Coordinate\x12\x16\n" +
 	"\x06vector\x18\x01 \x03(\x01R\x06vector\x12\x16\n" +
 	"\x06height\x18\x02 \x01(\x01R\x06height\x12\x14\n" +
-	"\x05error\x18\x03 \x01(\x01R\x05error*y\n" +
+	"\x05error\x18\x03 \x01(\x01R\x05error\")\n" +
+	"\x11StreamLogsRequest\x12\x14\n" +
+	"\x05level\x18\x01 \x01(\tR\x05level\"D\n" +
+	"\x12StreamLogsResponse\x12\x14\n" +
+	"\x05lines\x18\x01 \x03(\tR\x05lines\x12\x18\n" +
+	"\adropped\x18\x02 \x01(\x04R\adropped*y\n" +
 	"\fRotationStep\x12\x1d\n" +
 	"\x19ROTATION_STEP_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15ROTATION_STEP_INSTALL\x10\x01\x12\x15\n" +
 	"\x11ROTATION_STEP_USE\x10\x02\x12\x18\n" +
-	"\x14ROTATION_STEP_REMOVE\x10\x032\xa3\b\n" +
+	"\x14ROTATION_STEP_REMOVE\x10\x032\xf6\b\n" +
 	"\fAgentService\x12L\n" +
 	"\tFireEvent\x12\x1e.secgossip.v1.FireEventRequest\x1a\x1f.secgossip.v1.FireEventResponse\x12R\n" +
 	"\vListMembers\x12 .secgossip.v1.ListMembersRequest\x1a!.secgossip.v1.ListMembersResponse\x12F\n" +
@@ -3004,7 +3112,9 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"\fListHandlers\x12!.secgossip.v1.ListHandlersRequest\x1a\".secgossip.v1.ListHandlersResponse\x12I\n" +
 	"\bListRuns\x12\x1d.secgossip.v1.ListRunsRequest\x1a\x1e.secgossip.v1.ListRunsResponse\x12C\n" +
 	"\x06Reload\x12\x1b.secgossip.v1.ReloadRequest\x1a\x1c.secgossip.v1.ReloadResponse\x12d\n" +
-	"\x11EstimateRoundTrip\x12&.secgossip.v1.EstimateRoundTripRequest\x1a'.secgossip.v1.EstimateRoundTripResponseB=Z;github.com/secgossip/secgossip/api/secgossip/v1;secgossipv1b\x06proto3"
+	"\x11EstimateRoundTrip\x12&.secgossip.v1.EstimateRoundTripRequest\x1a'.secgossip.v1.EstimateRoundTripResponse\x12Q\n" +
+	"\n" +
+	"StreamLogs\x12\x1f.secgossip.v1.StreamLogsRequest\x1a .secgossip.v1.StreamLogsResponse0\x01B=Z;github.com/secgossip/secgossip/api/secgossip/v1;secgossipv1b\x06proto3"
 
 var (
 	file_secgossip_v1_agent_proto_rawDescOnce sync.Once
@@ -3019,7 +3129,7 @@ func file_secgossip_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_secgossip_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_secgossip_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_secgossip_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_secgossip_v1_agent_proto_goTypes = []any{
 	(RotationStep)(0),                 // 0: secgossip.v1.RotationStep
 	(*FireEventRequest)(nil),          // 1: secgossip.v1.FireEventRequest
@@ -3062,22 +3172,24 @@ var file_secgossip_v1_agent_proto_goTypes = []any{
 	(*EstimateRoundTripRequest)(nil),  // 38: secgossip.v1.EstimateRoundTripRequest
 	(*EstimateRoundTripResponse)(nil), // 39: secgossip.v1.EstimateRoundTripResponse
 	(*Coordinate)(nil),                // 40: secgossip.v1.Coordinate
-	nil,                               // 41: secgossip.v1.Member.TagsEntry
-	nil,                               // 42: secgossip.v1.GetInfoResponse.SectionsEntry
-	nil,                               // 43: secgossip.v1.InfoSection.ValuesEntry
-	(*timestamppb.Timestamp)(nil),     // 44: google.protobuf.Timestamp
+	(*StreamLogsRequest)(nil),         // 41: secgossip.v1.StreamLogsRequest
+	(*StreamLogsResponse)(nil),        // 42: secgossip.v1.StreamLogsResponse
+	nil,                               // 43: secgossip.v1.Member.TagsEntry
+	nil,                               // 44: secgossip.v1.GetInfoResponse.SectionsEntry
+	nil,                               // 45: secgossip.v1.InfoSection.ValuesEntry
+	(*timestamppb.Timestamp)(nil),     // 46: google.protobuf.Timestamp
 }
 var file_secgossip_v1_agent_proto_depIdxs = []int32{
 	5,  // 0: secgossip.v1.ListMembersResponse.members:type_name -> secgossip.v1.Member
-	41, // 1: secgossip.v1.Member.tags:type_name -> secgossip.v1.Member.TagsEntry
-	42, // 2: secgossip.v1.GetInfoResponse.sections:type_name -> secgossip.v1.GetInfoResponse.SectionsEntry
-	43, // 3: secgossip.v1.InfoSection.values:type_name -> secgossip.v1.InfoSection.ValuesEntry
+	43, // 1: secgossip.v1.Member.tags:type_name -> secgossip.v1.Member.TagsEntry
+	44, // 2: secgossip.v1.GetInfoResponse.sections:type_name -> secgossip.v1.GetInfoResponse.SectionsEntry
+	45, // 3: secgossip.v1.InfoSection.values:type_name -> secgossip.v1.InfoSection.ValuesEntry
 	11, // 4: secgossip.v1.StreamEventsResponse.records:type_name -> secgossip.v1.EventRecord
-	44, // 5: secgossip.v1.EventRecord.seen:type_name -> google.protobuf.Timestamp
+	46, // 5: secgossip.v1.EventRecord.seen:type_name -> google.protobuf.Timestamp
 	12, // 6: secgossip.v1.EventRecord.user:type_name -> secgossip.v1.UserEvent
 	13, // 7: secgossip.v1.EventRecord.member:type_name -> secgossip.v1.MemberEvent
-	44, // 8: secgossip.v1.UserEvent.issued:type_name -> google.protobuf.Timestamp
-	44, // 9: secgossip.v1.UserEvent.expires:type_name -> google.protobuf.Timestamp
+	46, // 8: secgossip.v1.UserEvent.issued:type_name -> google.protobuf.Timestamp
+	46, // 9: secgossip.v1.UserEvent.expires:type_name -> google.protobuf.Timestamp
 	5,  // 10: secgossip.v1.MemberEvent.members:type_name -> secgossip.v1.Member
 	0,  // 11: secgossip.v1.RotateKeysRequest.step:type_name -> secgossip.v1.RotationStep
 	18, // 12: secgossip.v1.RotateKeysResponse.progress:type_name -> secgossip.v1.RotationProgress
@@ -3086,14 +3198,14 @@ var file_secgossip_v1_agent_proto_depIdxs = []int32{
 	22, // 15: secgossip.v1.ListKeysResponse.nodes:type_name -> secgossip.v1.NodeEpoch
 	27, // 16: secgossip.v1.RevokeResponse.revocations:type_name -> secgossip.v1.Revocation
 	27, // 17: secgossip.v1.ListRevocationsResponse.revocations:type_name -> secgossip.v1.Revocation
-	44, // 18: secgossip.v1.Revocation.before:type_name -> google.protobuf.Timestamp
-	44, // 19: secgossip.v1.Revocation.issued:type_name -> google.protobuf.Timestamp
-	44, // 20: secgossip.v1.Epoch.created:type_name -> google.protobuf.Timestamp
+	46, // 18: secgossip.v1.Revocation.before:type_name -> google.protobuf.Timestamp
+	46, // 19: secgossip.v1.Revocation.issued:type_name -> google.protobuf.Timestamp
+	46, // 20: secgossip.v1.Epoch.created:type_name -> google.protobuf.Timestamp
 	31, // 21: secgossip.v1.ListHandlersResponse.handlers:type_name -> secgossip.v1.Handler
 	32, // 22: secgossip.v1.Handler.layers:type_name -> secgossip.v1.Layer
-	44, // 23: secgossip.v1.Handler.last_run:type_name -> google.protobuf.Timestamp
+	46, // 23: secgossip.v1.Handler.last_run:type_name -> google.protobuf.Timestamp
 	35, // 24: secgossip.v1.ListRunsResponse.runs:type_name -> secgossip.v1.Run
-	44, // 25: secgossip.v1.Run.begin:type_name -> google.protobuf.Timestamp
+	46, // 25: secgossip.v1.Run.begin:type_name -> google.protobuf.Timestamp
 	40, // 26: secgossip.v1.EstimateRoundTripResponse.from_coordinate:type_name -> secgossip.v1.Coordinate
 	40, // 27: secgossip.v1.EstimateRoundTripResponse.to_coordinate:type_name -> secgossip.v1.Coordinate
 	8,  // 28: secgossip.v1.GetInfoResponse.SectionsEntry.value:type_name -> secgossip.v1.InfoSection
@@ -3110,21 +3222,23 @@ var file_secgossip_v1_agent_proto_depIdxs = []int32{
 	33, // 39: secgossip.v1.AgentService.ListRuns:input_type -> secgossip.v1.ListRunsRequest
 	36, // 40: secgossip.v1.AgentService.Reload:input_type -> secgossip.v1.ReloadRequest
 	38, // 41: secgossip.v1.AgentService.EstimateRoundTrip:input_type -> secgossip.v1.EstimateRoundTripRequest
-	2,  // 42: secgossip.v1.AgentService.FireEvent:output_type -> secgossip.v1.FireEventResponse
-	4,  // 43: secgossip.v1.AgentService.ListMembers:output_type -> secgossip.v1.ListMembersResponse
-	7,  // 44: secgossip.v1.AgentService.GetInfo:output_type -> secgossip.v1.GetInfoResponse
-	10, // 45: secgossip.v1.AgentService.StreamEvents:output_type -> secgossip.v1.StreamEventsResponse
-	15, // 46: secgossip.v1.AgentService.Leave:output_type -> secgossip.v1.LeaveResponse
-	17, // 47: secgossip.v1.AgentService.RotateKeys:output_type -> secgossip.v1.RotateKeysResponse
-	21, // 48: secgossip.v1.AgentService.ListKeys:output_type -> secgossip.v1.ListKeysResponse
-	24, // 49: secgossip.v1.AgentService.Revoke:output_type -> secgossip.v1.RevokeResponse
-	26, // 50: secgossip.v1.AgentService.ListRevocations:output_type -> secgossip.v1.ListRevocationsResponse
-	30, // 51: secgossip.v1.AgentService.ListHandlers:output_type -> secgossip.v1.ListHandlersResponse
-	34, // 52: secgossip.v1.AgentService.ListRuns:output_type -> secgossip.v1.ListRunsResponse
-	37, // 53: secgossip.v1.AgentService.Reload:output_type -> secgossip.v1.ReloadResponse
-	39, // 54: secgossip.v1.AgentService.EstimateRoundTrip:output_type -> secgossip.v1.EstimateRoundTripResponse
-	42, // [42:55] is the sub-list for method output_type
-	29, // [29:42] is the sub-list for method input_type
+	41, // 42: secgossip.v1.AgentService.StreamLogs:input_type -> secgossip.v1.StreamLogsRequest
+	2,  // 43: secgossip.v1.AgentService.FireEvent:output_type -> secgossip.v1.FireEventResponse
+	4,  // 44: secgossip.v1.AgentService.ListMembers:output_type -> secgossip.v1.ListMembersResponse
+	7,  // 45: secgossip.v1.AgentService.GetInfo:output_type -> secgossip.v1.GetInfoResponse
+	10, // 46: secgossip.v1.AgentService.StreamEvents:output_type -> secgossip.v1.StreamEventsResponse
+	15, // 47: secgossip.v1.AgentService.Leave:output_type -> secgossip.v1.LeaveResponse
+	17, // 48: secgossip.v1.AgentService.RotateKeys:output_type -> secgossip.v1.RotateKeysResponse
+	21, // 49: secgossip.v1.AgentService.ListKeys:output_type -> secgossip.v1.ListKeysResponse
+	24, // 50: secgossip.v1.AgentService.Revoke:output_type -> secgossip.v1.RevokeResponse
+	26, // 51: secgossip.v1.AgentService.ListRevocations:output_type -> secgossip.v1.ListRevocationsResponse
+	30, // 52: secgossip.v1.AgentService.ListHandlers:output_type -> secgossip.v1.ListHandlersResponse
+	34, // 53: secgossip.v1.AgentService.ListRuns:output_type -> secgossip.v1.ListRunsResponse
+	37, // 54: secgossip.v1.AgentService.Reload:output_type -> secgossip.v1.ReloadResponse
+	39, // 55: secgossip.v1.AgentService.EstimateRoundTrip:output_type -> secgossip.v1.EstimateRoundTripResponse
+	42, // 56: secgossip.v1.AgentService.StreamLogs:output_type -> secgossip.v1.StreamLogsResponse
+	43, // [43:57] is the sub-list for method output_type
+	29, // [29:43] is the sub-list for method input_type
 	29, // [29:29] is the sub-list for extension type_name
 	29, // [29:29] is the sub-list for extension extendee
 	0,  // [0:29] is the sub-list for field type_name
@@ -3146,7 +3260,7 @@ func file_secgossip_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_secgossip_v1_agent_proto_rawDesc), len(file_secgossip_v1_agent_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   43,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

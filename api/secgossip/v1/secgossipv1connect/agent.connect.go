@@ -62,6 +62,8 @@ const (
 	// AgentServiceEstimateRoundTripProcedure is the procedure name of the AgentService's
 	// EstimateRoundTrip RPC.
 	AgentServiceEstimateRoundTripProcedure = "/secgossip.v1.AgentService/EstimateRoundTrip"
+	// AgentServiceStreamLogsProcedure is the procedure name of the AgentService's StreamLogs RPC.
+	AgentServiceStreamLogsProcedure = "/secgossip.v1.AgentService/StreamLogs"
 )
 
 var (
@@ -156,6 +158,13 @@ var (
 			Procedure:  AgentServiceEstimateRoundTripProcedure,
 		}
 	})
+	agentServiceStreamLogsSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeServer,
+			Schema:     v1.File_secgossip_v1_agent_proto.Services().ByName("AgentService").Methods().ByName("StreamLogs"),
+			Procedure:  AgentServiceStreamLogsProcedure,
+		}
+	})
 )
 
 // AgentServiceClient is a client for the secgossip.v1.AgentService service.
@@ -202,6 +211,9 @@ type AgentServiceClient interface {
 	// EstimateRoundTrip returns how long a packet takes between two nodes and back,
 	// by their network coordinates. Grant: members:read.
 	EstimateRoundTrip(context.Context, *v1.EstimateRoundTripRequest) (*v1.EstimateRoundTripResponse, error)
+	// StreamLogs returns the newest lines of the agent's log, and those that come, until
+	// either side ends the call. Grant: monitor.
+	StreamLogs(context.Context, *v1.StreamLogsRequest) (AgentServiceStreamLogsClientStream, error)
 }
 
 // NewAgentServiceClient constructs a client for the secgossip.v1.AgentService service. Multiple
@@ -251,6 +263,26 @@ func (s AgentServiceRotateKeysClientStream) Close() error {
 	return s.stream.Close()
 }
 
+// AgentServiceStreamLogsClientStream is the client stream for the AgentService's StreamLogs RPC.
+type AgentServiceStreamLogsClientStream struct {
+	stream connect.ClientStream
+}
+
+// Receive returns the next response message from the server.
+func (s AgentServiceStreamLogsClientStream) Receive() (*v1.StreamLogsResponse, error) {
+	var res v1.StreamLogsResponse
+	if err := s.stream.Receive(&res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+// Close releases the stream's resources. It is idempotent and is typically deferred to clean up a
+// stream abandoned before io.EOF.
+func (s AgentServiceStreamLogsClientStream) Close() error {
+	return s.stream.Close()
+}
+
 // AgentServiceHandler is an implementation of the secgossip.v1.AgentService service.
 type AgentServiceHandler interface {
 	// FireEvent hands a signed event to the agent, which checks it as every other
@@ -295,6 +327,9 @@ type AgentServiceHandler interface {
 	// EstimateRoundTrip returns how long a packet takes between two nodes and back,
 	// by their network coordinates. Grant: members:read.
 	EstimateRoundTrip(context.Context, *v1.EstimateRoundTripRequest) (*v1.EstimateRoundTripResponse, error)
+	// StreamLogs returns the newest lines of the agent's log, and those that come, until
+	// either side ends the call. Grant: monitor.
+	StreamLogs(context.Context, *v1.StreamLogsRequest, AgentServiceStreamLogsServerStream) error
 }
 
 // RegisterAgentServiceHandler registers svc as the secgossip.v1.AgentService implementation on
@@ -315,6 +350,7 @@ func RegisterAgentServiceHandler(server *connect.Server, svc AgentServiceHandler
 		connect.Method{Spec: agentServiceListRunsSpec(), Handler: adapter.listRuns},
 		connect.Method{Spec: agentServiceReloadSpec(), Handler: adapter.reload},
 		connect.Method{Spec: agentServiceEstimateRoundTripSpec(), Handler: adapter.estimateRoundTrip},
+		connect.Method{Spec: agentServiceStreamLogsSpec(), Handler: adapter.streamLogs},
 	)
 }
 
@@ -346,6 +382,21 @@ func (s AgentServiceRotateKeysServerStream) SendHeaders() error {
 
 // Send sends a response message to the client.
 func (s AgentServiceRotateKeysServerStream) Send(res *v1.RotateKeysResponse) error {
+	return s.stream.Send(res)
+}
+
+// AgentServiceStreamLogsServerStream is the server stream for the AgentService's StreamLogs RPC.
+type AgentServiceStreamLogsServerStream struct {
+	stream connect.ServerStream
+}
+
+// SendHeaders flushes the response headers without a message. The first Send does this implicitly.
+func (s AgentServiceStreamLogsServerStream) SendHeaders() error {
+	return s.stream.SendHeaders()
+}
+
+// Send sends a response message to the client.
+func (s AgentServiceStreamLogsServerStream) Send(res *v1.StreamLogsResponse) error {
 	return s.stream.Send(res)
 }
 
@@ -402,6 +453,10 @@ func (UnimplementedAgentServiceHandler) Reload(context.Context, *v1.ReloadReques
 
 func (UnimplementedAgentServiceHandler) EstimateRoundTrip(context.Context, *v1.EstimateRoundTripRequest) (*v1.EstimateRoundTripResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "secgossip.v1.AgentService.EstimateRoundTrip is not implemented")
+}
+
+func (UnimplementedAgentServiceHandler) StreamLogs(context.Context, *v1.StreamLogsRequest, AgentServiceStreamLogsServerStream) error {
+	return connect.NewError(connect.CodeUnimplemented, "secgossip.v1.AgentService.StreamLogs is not implemented")
 }
 
 type agentServiceClient struct {
@@ -510,6 +565,14 @@ func (c *agentServiceClient) EstimateRoundTrip(ctx context.Context, req *v1.Esti
 		return nil, err
 	}
 	return &res, nil
+}
+
+func (c *agentServiceClient) StreamLogs(ctx context.Context, req *v1.StreamLogsRequest) (AgentServiceStreamLogsClientStream, error) {
+	stream, err := c.client.CallServerStream(ctx, agentServiceStreamLogsSpec(), req)
+	if err != nil {
+		return AgentServiceStreamLogsClientStream{}, err
+	}
+	return AgentServiceStreamLogsClientStream{stream: stream}, nil
 }
 
 type agentServiceHandler struct{ svc AgentServiceHandler }
@@ -660,4 +723,12 @@ func (h agentServiceHandler) estimateRoundTrip(ctx context.Context, _ connect.Sp
 		return err
 	}
 	return stream.Send(res)
+}
+
+func (h agentServiceHandler) streamLogs(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.StreamLogsRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	return h.svc.StreamLogs(ctx, &req, AgentServiceStreamLogsServerStream{stream: stream})
 }
