@@ -342,6 +342,9 @@ func (n *Node) Name() string { return string(n.config.Identity.Name) }
 // Profile is the profile in force.
 func (n *Node) Profile() Profile { return n.profile }
 
+// Endpoints are the addresses others are told to reach us at.
+func (n *Node) Endpoints() []netip.AddrPort { return n.self.all() }
+
 // Endpoint is the first address others are told to reach us at.
 func (n *Node) Endpoint() netip.AddrPort { return n.self.endpoint() }
 

@@ -61,6 +61,13 @@ func (s *selfRecord) endpoint() netip.AddrPort {
 	return s.endpoints[0]
 }
 
+// all returns every address others are told.
+func (s *selfRecord) all() []netip.AddrPort {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.endpoints)
+}
+
 // key is our Ed25519 key.
 func (s *selfRecord) key() [32]byte {
 	return [32]byte(s.identity.Signing.Public().(ed25519.PublicKey))

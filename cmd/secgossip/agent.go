@@ -60,6 +60,8 @@ cuts a leave short.`,
 	f.StringVar(&flags.MetricsAddr, "metrics-addr", "", "`ADDRESS:PORT` or unix:PATH where whoever gets there reads figures (default none)")
 	f.StringArrayVar(&flags.Join, "join", nil, "`ADDRESS[:PORT]` of a member to join by; at least one must answer")
 	f.StringArrayVar(&flags.RetryJoin, "retry-join", nil, "`ADDRESS[:PORT]` of a member to join by, tried until one answers")
+	f.StringVar(&flags.Discover, "discover", "", "`NAME` under which nodes of one link find each other by multicast DNS, which everybody on the link hears (default off)")
+	f.StringVar(&flags.MDNSIface, "mdns-iface", "", "network interface for --discover (default the system's choice)")
 	f.StringVar(&flags.RetryInterval, "retry-interval", "", "pause between attempts of --retry-join, give or take a quarter (default "+defaults.RetryInterval+")")
 	f.IntVar(&flags.RetryMax, "retry-max", 0, "attempts of --retry-join after which the agent gives up; 0 is for ever")
 	f.BoolVar(&flags.LeaveOnTerminate, "leave-on-terminate", false, "leave the cluster on SIGTERM too")

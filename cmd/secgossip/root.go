@@ -88,7 +88,7 @@ Start with:
 	})
 	root.AddCommand(
 		newInitCmd(e), newPKICmd(e), newAgentCmd(e),
-		newEventCmd(e), newMembersCmd(e), newInfoCmd(e), newStatusCmd(e), newStreamCmd(e), newLeaveCmd(e), newRTTCmd(e),
+		newEventCmd(e), newMembersCmd(e), newInfoCmd(e), newStatusCmd(e), newStreamCmd(e), newMonitorCmd(e), newLeaveCmd(e), newRTTCmd(e),
 		newQueryCmd(e), newRespondCmd(e), newReachabilityCmd(e),
 		newJoinCmd(e), newForceLeaveCmd(e), newTagsCmd(e),
 		newHandlersCmd(e), newReloadCmd(e),

@@ -49,6 +49,7 @@ type Agent struct {
 	rpc      *rpc.Listener
 
 	level   slog.LevelVar
+	logs    *logHub
 	tags    atomic.Pointer[map[string]string]
 	checked *checked // what may be used next; for the goroutine that reloads
 
@@ -96,7 +97,8 @@ func startAgent(at home.Home, settings Settings, runner *remote, settle settle, 
 	a.level.Set(plan.level)
 	a.tags.Store(&settings.Tags)
 	a.tagged = settings.Tags
-	a.logger = slog.New(slog.NewTextHandler(gate, &slog.HandlerOptions{Level: &a.level}))
+	a.logs = newLogHub()
+	a.logger = slog.New(slog.NewMultiHandler(slog.NewTextHandler(gate, &slog.HandlerOptions{Level: &a.level}), a.logs.handler()))
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	if err := a.start(at, settle); err != nil {
 		gate.release("")
@@ -168,6 +170,9 @@ func (a *Agent) start(at home.Home, settle settle) error {
 		return err
 	}
 	a.serveMetrics()
+	if a.settings.Discover != "" {
+		a.running.Go(a.meetNeighbours)
+	}
 	return a.serve(verifier, events)
 }
 
@@ -283,6 +288,7 @@ func (a *Agent) serve(verifier *rpcauth.Verifier, events *hub) error {
 		runner: a.runner,
 		layers: a.layers,
 		hub:    events,
+		logs:   a.logs,
 		rpc:    a.rpc.Counters,
 		trust:  a.identity.Trust,
 		tags:   a.tagsNow,

@@ -58,10 +58,10 @@ func TestLongWaveOfMemberEventsIsDeliveredInTime(t *testing.T) {
 	got, _ := coalesced(t, func(add func(string, ...string)) {
 		for i := range 8 {
 			add("member-join", fmt.Sprint("n", i))
-			time.Sleep(600 * time.Millisecond)
+			time.Sleep(700 * time.Millisecond)
 		}
 	})
-	wantDelivered(t, got, "3s member-join n0 n1 n2 n3 n4", "5.2s member-join n5 n6 n7")
+	wantDelivered(t, got, "3s member-join n0 n1 n2 n3 n4", "5.9s member-join n5 n6 n7")
 }
 
 func TestSameMemberEventTwiceIsNoNewsAndUpdatesAre(t *testing.T) {

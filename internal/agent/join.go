@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/secgossip/secgossip/internal/discover"
 	"github.com/secgossip/secgossip/internal/home"
 )
 
@@ -29,7 +30,7 @@ func (a *Agent) join() error {
 	if len(a.settings.Join) == 0 {
 		return nil
 	}
-	n, err := a.node.Join(a.ctx, a.settings.Join)
+	n, err := a.joinBy(a.settings.Join)
 	if err != nil {
 		return &home.Problem{
 			Err:  err,
@@ -40,12 +41,26 @@ func (a *Agent) join() error {
 	return nil
 }
 
+// joinBy joins by what places stand for now. One that cannot be looked up keeps nobody
+// from the others.
+func (a *Agent) joinBy(places []string) (int, error) {
+	addresses, notFound := discover.Finder{}.Find(a.ctx, places)
+	if len(addresses) == 0 {
+		return 0, notFound
+	}
+	n, err := a.node.Join(a.ctx, addresses)
+	if err != nil {
+		err = errors.Join(notFound, err)
+	}
+	return n, err
+}
+
 // retryJoin tries until somebody answers. A name is looked up at every attempt. The
 // pause between attempts is that of the settings, give or take a quarter: hosts that
 // start together must not come back together each time.
 func (a *Agent) retryJoin() error {
 	for attempt := 1; ; attempt++ {
-		n, err := a.node.Join(a.ctx, a.settings.RetryJoin)
+		n, err := a.joinBy(a.settings.RetryJoin)
 		if err == nil && len(a.node.Members()) == 1 {
 			// The list may be the same on all hosts, and name this one too.
 			err = errors.New("only this node answered")

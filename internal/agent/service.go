@@ -28,6 +28,7 @@ type service struct {
 	runner *remote
 	layers []handler.Layer // what confines this process
 	hub    *hub
+	logs   *logHub
 	rpc    func() map[string]uint64 // counters of the listener
 	trust  *pki.Trust
 	tags   func() map[string]string

@@ -9,6 +9,7 @@ import (
 	"connectrpc.com/connect/v2"
 
 	secgossipv1 "github.com/secgossip/secgossip/api/secgossip/v1"
+	"github.com/secgossip/secgossip/internal/discover"
 	"github.com/secgossip/secgossip/rpcauth"
 	"github.com/secgossip/secgossip/secgossip"
 )
@@ -35,7 +36,11 @@ func (s *service) Join(ctx context.Context, req *secgossipv1.JoinRequest) (*secg
 	}
 	out := new(secgossipv1.JoinResponse)
 	for _, address := range addresses {
-		if _, err := s.node.Join(ctx, []string{address}); err != nil {
+		found, err := discover.Finder{}.Find(ctx, []string{address})
+		if err == nil {
+			_, err = s.node.Join(ctx, found)
+		}
+		if err != nil {
 			out.Failures = append(out.Failures, &secgossipv1.JoinFailure{Address: address, Reason: err.Error()})
 			continue
 		}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/secgossip/secgossip/handler"
+	"github.com/secgossip/secgossip/internal/discover"
 	"github.com/secgossip/secgossip/internal/home"
 	"github.com/secgossip/secgossip/internal/metrics"
 	"github.com/secgossip/secgossip/secgossip"
@@ -29,6 +30,8 @@ type Settings struct {
 	MetricsAddr     string            `yaml:"metrics-addr"`
 	Join            []string          `yaml:"join"`
 	RetryJoin       []string          `yaml:"retry-join"`
+	Discover        string            `yaml:"discover"`
+	MDNSIface       string            `yaml:"mdns-iface"`
 	RetryInterval   string            `yaml:"retry-interval"`
 	RetryMax        int               `yaml:"retry-max"`
 	Tags            map[string]string `yaml:"tag"`
@@ -121,6 +124,8 @@ func (s Settings) Merge(over Settings) Settings {
 	s.Advertise = slices.Concat(s.Advertise, over.Advertise)
 	s.Join = slices.Concat(s.Join, over.Join)
 	s.RetryJoin = slices.Concat(s.RetryJoin, over.RetryJoin)
+	s.Discover = cmp.Or(over.Discover, s.Discover)
+	s.MDNSIface = cmp.Or(over.MDNSIface, s.MDNSIface)
 	s.EventHandlers = slices.Concat(s.EventHandlers, over.EventHandlers)
 	s.HandlerWritable = slices.Concat(s.HandlerWritable, over.HandlerWritable)
 	s.Handlers = slices.Concat(s.Handlers, over.Handlers)
@@ -226,6 +231,17 @@ func (s Settings) check() (plan, error) {
 	}
 	if s.Keyring != keyringDisk && s.Keyring != keyringMemory {
 		note("keyring", fmt.Errorf("%q: use %s or %s", s.Keyring, keyringDisk, keyringMemory))
+	}
+	for _, place := range s.Join {
+		note("join", discover.CheckPlace(place))
+	}
+	for _, place := range s.RetryJoin {
+		note("retry-join", discover.CheckPlace(place))
+	}
+	if s.Discover != "" {
+		note("discover", discover.CheckNeighbours(s.Discover))
+	} else if s.MDNSIface != "" {
+		note("mdns-iface", errors.New("without discover it means nothing"))
 	}
 	p.retryInterval, err = parseBetween(s.RetryInterval, time.Second, time.Hour)
 	note("retry-interval", err)

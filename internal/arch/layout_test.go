@@ -40,7 +40,7 @@ var layout = []row{
 	},
 	{
 		pkg:    "internal/agent", // wires settings, node, RPC and handlers into one running agent
-		ours:   "secgossip handler internal/home internal/link internal/rpc internal/metrics rpcauth pki keyring " + apiParts,
+		ours:   "secgossip handler internal/discover internal/home internal/link internal/rpc internal/metrics rpcauth pki keyring " + apiParts,
 		theirs: "go.yaml.in/yaml/v4 golang.org/x/sys github.com/landlock-lsm/go-landlock " + rpcStack,
 	},
 	{
@@ -63,6 +63,11 @@ var layout = []row{
 	},
 	{
 		pkg: "internal/lab", // agents as processes; only what demonstrates and tests imports it
+	},
+	{
+		pkg:    "internal/discover", // addresses to join by
+		theirs: "github.com/hashicorp/mdns",
+		never:  "os io/fs crypto",
 	},
 	{
 		pkg:   "internal/places", // the connections that strangers hold of a listener

@@ -22,6 +22,7 @@ func Rules() map[string]rpcauth.Rule {
 		secgossipv1connect.AgentServiceRevokeProcedure:       {AnyOf: []rpcauth.Verb{rpcauth.NodeEvict}, Mutates: true},
 
 		secgossipv1connect.AgentServiceListRevocationsProcedure:   {AnyOf: []rpcauth.Verb{rpcauth.MembersRead, rpcauth.NodeEvict}},
+		secgossipv1connect.AgentServiceStreamLogsProcedure:        {AnyOf: []rpcauth.Verb{rpcauth.Monitor}},
 		secgossipv1connect.AgentServiceEstimateRoundTripProcedure: {AnyOf: []rpcauth.Verb{rpcauth.MembersRead}},
 
 		secgossipv1connect.AgentServicePrepareQueryProcedure: {AnyOf: []rpcauth.Verb{rpcauth.AskQuery}},

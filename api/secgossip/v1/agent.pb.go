@@ -3839,6 +3839,109 @@ func (x *ForceLeaveResponse) GetStatus() string {
 	return ""
 }
 
+// StreamLogsRequest says which lines.
+type StreamLogsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The least level: debug, info, warn or error; empty for info. It may be below the
+	// agent's own.
+	Level         string `protobuf:"bytes,1,opt,name=level,proto3" json:"level,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamLogsRequest) Reset() {
+	*x = StreamLogsRequest{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamLogsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamLogsRequest) ProtoMessage() {}
+
+func (x *StreamLogsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamLogsRequest.ProtoReflect.Descriptor instead.
+func (*StreamLogsRequest) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *StreamLogsRequest) GetLevel() string {
+	if x != nil {
+		return x.Level
+	}
+	return ""
+}
+
+// StreamLogsResponse is a batch of lines. The first holds those that were kept, at
+// most 512.
+type StreamLogsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Lines as the agent writes them, without their ends.
+	Lines []string `protobuf:"bytes,1,rep,name=lines,proto3" json:"lines,omitempty"`
+	// How many lines before these were lost because they were not read in time.
+	Dropped       uint64 `protobuf:"varint,2,opt,name=dropped,proto3" json:"dropped,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamLogsResponse) Reset() {
+	*x = StreamLogsResponse{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamLogsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamLogsResponse) ProtoMessage() {}
+
+func (x *StreamLogsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamLogsResponse.ProtoReflect.Descriptor instead.
+func (*StreamLogsResponse) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *StreamLogsResponse) GetLines() []string {
+	if x != nil {
+		return x.Lines
+	}
+	return nil
+}
+
+func (x *StreamLogsResponse) GetDropped() uint64 {
+	if x != nil {
+		return x.Dropped
+	}
+	return 0
+}
+
 var File_secgossip_v1_agent_proto protoreflect.FileDescriptor
 
 const file_secgossip_v1_agent_proto_rawDesc = "" +
@@ -4109,12 +4212,17 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"\x11ForceLeaveRequest\x12\x18\n" +
 	"\aremoval\x18\x01 \x01(\fR\aremoval\",\n" +
 	"\x12ForceLeaveResponse\x12\x16\n" +
-	"\x06status\x18\x01 \x01(\tR\x06status*y\n" +
+	"\x06status\x18\x01 \x01(\tR\x06status\")\n" +
+	"\x11StreamLogsRequest\x12\x14\n" +
+	"\x05level\x18\x01 \x01(\tR\x05level\"D\n" +
+	"\x12StreamLogsResponse\x12\x14\n" +
+	"\x05lines\x18\x01 \x03(\tR\x05lines\x12\x18\n" +
+	"\adropped\x18\x02 \x01(\x04R\adropped*y\n" +
 	"\fRotationStep\x12\x1d\n" +
 	"\x19ROTATION_STEP_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15ROTATION_STEP_INSTALL\x10\x01\x12\x15\n" +
 	"\x11ROTATION_STEP_USE\x10\x02\x12\x18\n" +
-	"\x14ROTATION_STEP_REMOVE\x10\x032\xff\v\n" +
+	"\x14ROTATION_STEP_REMOVE\x10\x032\xd2\f\n" +
 	"\fAgentService\x12L\n" +
 	"\tFireEvent\x12\x1e.secgossip.v1.FireEventRequest\x1a\x1f.secgossip.v1.FireEventResponse\x12R\n" +
 	"\vListMembers\x12 .secgossip.v1.ListMembersRequest\x1a!.secgossip.v1.ListMembersResponse\x12F\n" +
@@ -4137,7 +4245,9 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"UpdateTags\x12\x1f.secgossip.v1.UpdateTagsRequest\x1a .secgossip.v1.UpdateTagsResponse\x12O\n" +
 	"\n" +
-	"ForceLeave\x12\x1f.secgossip.v1.ForceLeaveRequest\x1a .secgossip.v1.ForceLeaveResponseB=Z;github.com/secgossip/secgossip/api/secgossip/v1;secgossipv1b\x06proto3"
+	"ForceLeave\x12\x1f.secgossip.v1.ForceLeaveRequest\x1a .secgossip.v1.ForceLeaveResponse\x12Q\n" +
+	"\n" +
+	"StreamLogs\x12\x1f.secgossip.v1.StreamLogsRequest\x1a .secgossip.v1.StreamLogsResponse0\x01B=Z;github.com/secgossip/secgossip/api/secgossip/v1;secgossipv1b\x06proto3"
 
 var (
 	file_secgossip_v1_agent_proto_rawDescOnce sync.Once
@@ -4152,7 +4262,7 @@ func file_secgossip_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_secgossip_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_secgossip_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 63)
+var file_secgossip_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 65)
 var file_secgossip_v1_agent_proto_goTypes = []any{
 	(RotationStep)(0),                 // 0: secgossip.v1.RotationStep
 	(*FireEventRequest)(nil),          // 1: secgossip.v1.FireEventRequest
@@ -4212,27 +4322,29 @@ var file_secgossip_v1_agent_proto_goTypes = []any{
 	(*UpdateTagsResponse)(nil),        // 55: secgossip.v1.UpdateTagsResponse
 	(*ForceLeaveRequest)(nil),         // 56: secgossip.v1.ForceLeaveRequest
 	(*ForceLeaveResponse)(nil),        // 57: secgossip.v1.ForceLeaveResponse
-	nil,                               // 58: secgossip.v1.ListMembersRequest.TagsEntry
-	nil,                               // 59: secgossip.v1.Member.TagsEntry
-	nil,                               // 60: secgossip.v1.GetInfoResponse.SectionsEntry
-	nil,                               // 61: secgossip.v1.InfoSection.ValuesEntry
-	nil,                               // 62: secgossip.v1.UpdateTagsRequest.SetEntry
-	nil,                               // 63: secgossip.v1.UpdateTagsResponse.TagsEntry
-	(*timestamppb.Timestamp)(nil),     // 64: google.protobuf.Timestamp
+	(*StreamLogsRequest)(nil),         // 58: secgossip.v1.StreamLogsRequest
+	(*StreamLogsResponse)(nil),        // 59: secgossip.v1.StreamLogsResponse
+	nil,                               // 60: secgossip.v1.ListMembersRequest.TagsEntry
+	nil,                               // 61: secgossip.v1.Member.TagsEntry
+	nil,                               // 62: secgossip.v1.GetInfoResponse.SectionsEntry
+	nil,                               // 63: secgossip.v1.InfoSection.ValuesEntry
+	nil,                               // 64: secgossip.v1.UpdateTagsRequest.SetEntry
+	nil,                               // 65: secgossip.v1.UpdateTagsResponse.TagsEntry
+	(*timestamppb.Timestamp)(nil),     // 66: google.protobuf.Timestamp
 }
 var file_secgossip_v1_agent_proto_depIdxs = []int32{
-	58, // 0: secgossip.v1.ListMembersRequest.tags:type_name -> secgossip.v1.ListMembersRequest.TagsEntry
+	60, // 0: secgossip.v1.ListMembersRequest.tags:type_name -> secgossip.v1.ListMembersRequest.TagsEntry
 	5,  // 1: secgossip.v1.ListMembersResponse.members:type_name -> secgossip.v1.Member
-	59, // 2: secgossip.v1.Member.tags:type_name -> secgossip.v1.Member.TagsEntry
-	60, // 3: secgossip.v1.GetInfoResponse.sections:type_name -> secgossip.v1.GetInfoResponse.SectionsEntry
-	61, // 4: secgossip.v1.InfoSection.values:type_name -> secgossip.v1.InfoSection.ValuesEntry
+	61, // 2: secgossip.v1.Member.tags:type_name -> secgossip.v1.Member.TagsEntry
+	62, // 3: secgossip.v1.GetInfoResponse.sections:type_name -> secgossip.v1.GetInfoResponse.SectionsEntry
+	63, // 4: secgossip.v1.InfoSection.values:type_name -> secgossip.v1.InfoSection.ValuesEntry
 	11, // 5: secgossip.v1.StreamEventsResponse.records:type_name -> secgossip.v1.EventRecord
-	64, // 6: secgossip.v1.EventRecord.seen:type_name -> google.protobuf.Timestamp
+	66, // 6: secgossip.v1.EventRecord.seen:type_name -> google.protobuf.Timestamp
 	12, // 7: secgossip.v1.EventRecord.user:type_name -> secgossip.v1.UserEvent
 	13, // 8: secgossip.v1.EventRecord.member:type_name -> secgossip.v1.MemberEvent
 	48, // 9: secgossip.v1.EventRecord.query:type_name -> secgossip.v1.Query
-	64, // 10: secgossip.v1.UserEvent.issued:type_name -> google.protobuf.Timestamp
-	64, // 11: secgossip.v1.UserEvent.expires:type_name -> google.protobuf.Timestamp
+	66, // 10: secgossip.v1.UserEvent.issued:type_name -> google.protobuf.Timestamp
+	66, // 11: secgossip.v1.UserEvent.expires:type_name -> google.protobuf.Timestamp
 	5,  // 12: secgossip.v1.MemberEvent.members:type_name -> secgossip.v1.Member
 	0,  // 13: secgossip.v1.RotateKeysRequest.step:type_name -> secgossip.v1.RotationStep
 	18, // 14: secgossip.v1.RotateKeysResponse.progress:type_name -> secgossip.v1.RotationProgress
@@ -4241,23 +4353,23 @@ var file_secgossip_v1_agent_proto_depIdxs = []int32{
 	22, // 17: secgossip.v1.ListKeysResponse.nodes:type_name -> secgossip.v1.NodeEpoch
 	27, // 18: secgossip.v1.RevokeResponse.revocations:type_name -> secgossip.v1.Revocation
 	27, // 19: secgossip.v1.ListRevocationsResponse.revocations:type_name -> secgossip.v1.Revocation
-	64, // 20: secgossip.v1.Revocation.before:type_name -> google.protobuf.Timestamp
-	64, // 21: secgossip.v1.Revocation.issued:type_name -> google.protobuf.Timestamp
-	64, // 22: secgossip.v1.Epoch.created:type_name -> google.protobuf.Timestamp
+	66, // 20: secgossip.v1.Revocation.before:type_name -> google.protobuf.Timestamp
+	66, // 21: secgossip.v1.Revocation.issued:type_name -> google.protobuf.Timestamp
+	66, // 22: secgossip.v1.Epoch.created:type_name -> google.protobuf.Timestamp
 	31, // 23: secgossip.v1.ListHandlersResponse.handlers:type_name -> secgossip.v1.Handler
 	32, // 24: secgossip.v1.Handler.layers:type_name -> secgossip.v1.Layer
-	64, // 25: secgossip.v1.Handler.last_run:type_name -> google.protobuf.Timestamp
+	66, // 25: secgossip.v1.Handler.last_run:type_name -> google.protobuf.Timestamp
 	35, // 26: secgossip.v1.ListRunsResponse.runs:type_name -> secgossip.v1.Run
-	64, // 27: secgossip.v1.Run.begin:type_name -> google.protobuf.Timestamp
+	66, // 27: secgossip.v1.Run.begin:type_name -> google.protobuf.Timestamp
 	40, // 28: secgossip.v1.EstimateRoundTripResponse.from_coordinate:type_name -> secgossip.v1.Coordinate
 	40, // 29: secgossip.v1.EstimateRoundTripResponse.to_coordinate:type_name -> secgossip.v1.Coordinate
 	45, // 30: secgossip.v1.AskQueryResponse.start:type_name -> secgossip.v1.QueryStart
 	46, // 31: secgossip.v1.AskQueryResponse.replies:type_name -> secgossip.v1.QueryReply
 	47, // 32: secgossip.v1.AskQueryResponse.summary:type_name -> secgossip.v1.QuerySummary
-	64, // 33: secgossip.v1.Query.deadline:type_name -> google.protobuf.Timestamp
+	66, // 33: secgossip.v1.Query.deadline:type_name -> google.protobuf.Timestamp
 	53, // 34: secgossip.v1.JoinResponse.failures:type_name -> secgossip.v1.JoinFailure
-	62, // 35: secgossip.v1.UpdateTagsRequest.set:type_name -> secgossip.v1.UpdateTagsRequest.SetEntry
-	63, // 36: secgossip.v1.UpdateTagsResponse.tags:type_name -> secgossip.v1.UpdateTagsResponse.TagsEntry
+	64, // 35: secgossip.v1.UpdateTagsRequest.set:type_name -> secgossip.v1.UpdateTagsRequest.SetEntry
+	65, // 36: secgossip.v1.UpdateTagsResponse.tags:type_name -> secgossip.v1.UpdateTagsResponse.TagsEntry
 	8,  // 37: secgossip.v1.GetInfoResponse.SectionsEntry.value:type_name -> secgossip.v1.InfoSection
 	1,  // 38: secgossip.v1.AgentService.FireEvent:input_type -> secgossip.v1.FireEventRequest
 	3,  // 39: secgossip.v1.AgentService.ListMembers:input_type -> secgossip.v1.ListMembersRequest
@@ -4278,27 +4390,29 @@ var file_secgossip_v1_agent_proto_depIdxs = []int32{
 	51, // 54: secgossip.v1.AgentService.Join:input_type -> secgossip.v1.JoinRequest
 	54, // 55: secgossip.v1.AgentService.UpdateTags:input_type -> secgossip.v1.UpdateTagsRequest
 	56, // 56: secgossip.v1.AgentService.ForceLeave:input_type -> secgossip.v1.ForceLeaveRequest
-	2,  // 57: secgossip.v1.AgentService.FireEvent:output_type -> secgossip.v1.FireEventResponse
-	4,  // 58: secgossip.v1.AgentService.ListMembers:output_type -> secgossip.v1.ListMembersResponse
-	7,  // 59: secgossip.v1.AgentService.GetInfo:output_type -> secgossip.v1.GetInfoResponse
-	10, // 60: secgossip.v1.AgentService.StreamEvents:output_type -> secgossip.v1.StreamEventsResponse
-	15, // 61: secgossip.v1.AgentService.Leave:output_type -> secgossip.v1.LeaveResponse
-	17, // 62: secgossip.v1.AgentService.RotateKeys:output_type -> secgossip.v1.RotateKeysResponse
-	21, // 63: secgossip.v1.AgentService.ListKeys:output_type -> secgossip.v1.ListKeysResponse
-	24, // 64: secgossip.v1.AgentService.Revoke:output_type -> secgossip.v1.RevokeResponse
-	26, // 65: secgossip.v1.AgentService.ListRevocations:output_type -> secgossip.v1.ListRevocationsResponse
-	30, // 66: secgossip.v1.AgentService.ListHandlers:output_type -> secgossip.v1.ListHandlersResponse
-	34, // 67: secgossip.v1.AgentService.ListRuns:output_type -> secgossip.v1.ListRunsResponse
-	37, // 68: secgossip.v1.AgentService.Reload:output_type -> secgossip.v1.ReloadResponse
-	39, // 69: secgossip.v1.AgentService.EstimateRoundTrip:output_type -> secgossip.v1.EstimateRoundTripResponse
-	42, // 70: secgossip.v1.AgentService.PrepareQuery:output_type -> secgossip.v1.PrepareQueryResponse
-	44, // 71: secgossip.v1.AgentService.AskQuery:output_type -> secgossip.v1.AskQueryResponse
-	50, // 72: secgossip.v1.AgentService.RespondQuery:output_type -> secgossip.v1.RespondQueryResponse
-	52, // 73: secgossip.v1.AgentService.Join:output_type -> secgossip.v1.JoinResponse
-	55, // 74: secgossip.v1.AgentService.UpdateTags:output_type -> secgossip.v1.UpdateTagsResponse
-	57, // 75: secgossip.v1.AgentService.ForceLeave:output_type -> secgossip.v1.ForceLeaveResponse
-	57, // [57:76] is the sub-list for method output_type
-	38, // [38:57] is the sub-list for method input_type
+	58, // 57: secgossip.v1.AgentService.StreamLogs:input_type -> secgossip.v1.StreamLogsRequest
+	2,  // 58: secgossip.v1.AgentService.FireEvent:output_type -> secgossip.v1.FireEventResponse
+	4,  // 59: secgossip.v1.AgentService.ListMembers:output_type -> secgossip.v1.ListMembersResponse
+	7,  // 60: secgossip.v1.AgentService.GetInfo:output_type -> secgossip.v1.GetInfoResponse
+	10, // 61: secgossip.v1.AgentService.StreamEvents:output_type -> secgossip.v1.StreamEventsResponse
+	15, // 62: secgossip.v1.AgentService.Leave:output_type -> secgossip.v1.LeaveResponse
+	17, // 63: secgossip.v1.AgentService.RotateKeys:output_type -> secgossip.v1.RotateKeysResponse
+	21, // 64: secgossip.v1.AgentService.ListKeys:output_type -> secgossip.v1.ListKeysResponse
+	24, // 65: secgossip.v1.AgentService.Revoke:output_type -> secgossip.v1.RevokeResponse
+	26, // 66: secgossip.v1.AgentService.ListRevocations:output_type -> secgossip.v1.ListRevocationsResponse
+	30, // 67: secgossip.v1.AgentService.ListHandlers:output_type -> secgossip.v1.ListHandlersResponse
+	34, // 68: secgossip.v1.AgentService.ListRuns:output_type -> secgossip.v1.ListRunsResponse
+	37, // 69: secgossip.v1.AgentService.Reload:output_type -> secgossip.v1.ReloadResponse
+	39, // 70: secgossip.v1.AgentService.EstimateRoundTrip:output_type -> secgossip.v1.EstimateRoundTripResponse
+	42, // 71: secgossip.v1.AgentService.PrepareQuery:output_type -> secgossip.v1.PrepareQueryResponse
+	44, // 72: secgossip.v1.AgentService.AskQuery:output_type -> secgossip.v1.AskQueryResponse
+	50, // 73: secgossip.v1.AgentService.RespondQuery:output_type -> secgossip.v1.RespondQueryResponse
+	52, // 74: secgossip.v1.AgentService.Join:output_type -> secgossip.v1.JoinResponse
+	55, // 75: secgossip.v1.AgentService.UpdateTags:output_type -> secgossip.v1.UpdateTagsResponse
+	57, // 76: secgossip.v1.AgentService.ForceLeave:output_type -> secgossip.v1.ForceLeaveResponse
+	59, // 77: secgossip.v1.AgentService.StreamLogs:output_type -> secgossip.v1.StreamLogsResponse
+	58, // [58:78] is the sub-list for method output_type
+	38, // [38:58] is the sub-list for method input_type
 	38, // [38:38] is the sub-list for extension type_name
 	38, // [38:38] is the sub-list for extension extendee
 	0,  // [0:38] is the sub-list for field type_name
@@ -4321,7 +4435,7 @@ func file_secgossip_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_secgossip_v1_agent_proto_rawDesc), len(file_secgossip_v1_agent_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   63,
+			NumMessages:   65,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -74,6 +74,8 @@ const (
 	AgentServiceUpdateTagsProcedure = "/secgossip.v1.AgentService/UpdateTags"
 	// AgentServiceForceLeaveProcedure is the procedure name of the AgentService's ForceLeave RPC.
 	AgentServiceForceLeaveProcedure = "/secgossip.v1.AgentService/ForceLeave"
+	// AgentServiceStreamLogsProcedure is the procedure name of the AgentService's StreamLogs RPC.
+	AgentServiceStreamLogsProcedure = "/secgossip.v1.AgentService/StreamLogs"
 )
 
 var (
@@ -210,6 +212,13 @@ var (
 			Procedure:  AgentServiceForceLeaveProcedure,
 		}
 	})
+	agentServiceStreamLogsSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeServer,
+			Schema:     v1.File_secgossip_v1_agent_proto.Services().ByName("AgentService").Methods().ByName("StreamLogs"),
+			Procedure:  AgentServiceStreamLogsProcedure,
+		}
+	})
 )
 
 // AgentServiceClient is a client for the secgossip.v1.AgentService service.
@@ -276,6 +285,9 @@ type AgentServiceClient interface {
 	// ForceLeave hands a signed removal to the agent, which checks it as every other
 	// node will, takes it in and gossips it. Grant: node:leave.
 	ForceLeave(context.Context, *v1.ForceLeaveRequest) (*v1.ForceLeaveResponse, error)
+	// StreamLogs returns the newest lines of the agent's log, and those that come, until
+	// either side ends the call. Grant: monitor.
+	StreamLogs(context.Context, *v1.StreamLogsRequest) (AgentServiceStreamLogsClientStream, error)
 }
 
 // NewAgentServiceClient constructs a client for the secgossip.v1.AgentService service. Multiple
@@ -345,6 +357,26 @@ func (s AgentServiceAskQueryClientStream) Close() error {
 	return s.stream.Close()
 }
 
+// AgentServiceStreamLogsClientStream is the client stream for the AgentService's StreamLogs RPC.
+type AgentServiceStreamLogsClientStream struct {
+	stream connect.ClientStream
+}
+
+// Receive returns the next response message from the server.
+func (s AgentServiceStreamLogsClientStream) Receive() (*v1.StreamLogsResponse, error) {
+	var res v1.StreamLogsResponse
+	if err := s.stream.Receive(&res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+// Close releases the stream's resources. It is idempotent and is typically deferred to clean up a
+// stream abandoned before io.EOF.
+func (s AgentServiceStreamLogsClientStream) Close() error {
+	return s.stream.Close()
+}
+
 // AgentServiceHandler is an implementation of the secgossip.v1.AgentService service.
 type AgentServiceHandler interface {
 	// FireEvent hands a signed event to the agent, which checks it as every other
@@ -409,6 +441,9 @@ type AgentServiceHandler interface {
 	// ForceLeave hands a signed removal to the agent, which checks it as every other
 	// node will, takes it in and gossips it. Grant: node:leave.
 	ForceLeave(context.Context, *v1.ForceLeaveRequest) (*v1.ForceLeaveResponse, error)
+	// StreamLogs returns the newest lines of the agent's log, and those that come, until
+	// either side ends the call. Grant: monitor.
+	StreamLogs(context.Context, *v1.StreamLogsRequest, AgentServiceStreamLogsServerStream) error
 }
 
 // RegisterAgentServiceHandler registers svc as the secgossip.v1.AgentService implementation on
@@ -435,6 +470,7 @@ func RegisterAgentServiceHandler(server *connect.Server, svc AgentServiceHandler
 		connect.Method{Spec: agentServiceJoinSpec(), Handler: adapter.join},
 		connect.Method{Spec: agentServiceUpdateTagsSpec(), Handler: adapter.updateTags},
 		connect.Method{Spec: agentServiceForceLeaveSpec(), Handler: adapter.forceLeave},
+		connect.Method{Spec: agentServiceStreamLogsSpec(), Handler: adapter.streamLogs},
 	)
 }
 
@@ -481,6 +517,21 @@ func (s AgentServiceAskQueryServerStream) SendHeaders() error {
 
 // Send sends a response message to the client.
 func (s AgentServiceAskQueryServerStream) Send(res *v1.AskQueryResponse) error {
+	return s.stream.Send(res)
+}
+
+// AgentServiceStreamLogsServerStream is the server stream for the AgentService's StreamLogs RPC.
+type AgentServiceStreamLogsServerStream struct {
+	stream connect.ServerStream
+}
+
+// SendHeaders flushes the response headers without a message. The first Send does this implicitly.
+func (s AgentServiceStreamLogsServerStream) SendHeaders() error {
+	return s.stream.SendHeaders()
+}
+
+// Send sends a response message to the client.
+func (s AgentServiceStreamLogsServerStream) Send(res *v1.StreamLogsResponse) error {
 	return s.stream.Send(res)
 }
 
@@ -561,6 +612,10 @@ func (UnimplementedAgentServiceHandler) UpdateTags(context.Context, *v1.UpdateTa
 
 func (UnimplementedAgentServiceHandler) ForceLeave(context.Context, *v1.ForceLeaveRequest) (*v1.ForceLeaveResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "secgossip.v1.AgentService.ForceLeave is not implemented")
+}
+
+func (UnimplementedAgentServiceHandler) StreamLogs(context.Context, *v1.StreamLogsRequest, AgentServiceStreamLogsServerStream) error {
+	return connect.NewError(connect.CodeUnimplemented, "secgossip.v1.AgentService.StreamLogs is not implemented")
 }
 
 type agentServiceClient struct {
@@ -717,6 +772,14 @@ func (c *agentServiceClient) ForceLeave(ctx context.Context, req *v1.ForceLeaveR
 		return nil, err
 	}
 	return &res, nil
+}
+
+func (c *agentServiceClient) StreamLogs(ctx context.Context, req *v1.StreamLogsRequest) (AgentServiceStreamLogsClientStream, error) {
+	stream, err := c.client.CallServerStream(ctx, agentServiceStreamLogsSpec(), req)
+	if err != nil {
+		return AgentServiceStreamLogsClientStream{}, err
+	}
+	return AgentServiceStreamLogsClientStream{stream: stream}, nil
 }
 
 type agentServiceHandler struct{ svc AgentServiceHandler }
@@ -935,4 +998,12 @@ func (h agentServiceHandler) forceLeave(ctx context.Context, _ connect.Spec, str
 		return err
 	}
 	return stream.Send(res)
+}
+
+func (h agentServiceHandler) streamLogs(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.StreamLogsRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	return h.svc.StreamLogs(ctx, &req, AgentServiceStreamLogsServerStream{stream: stream})
 }
