@@ -3,6 +3,7 @@ package handler
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -37,7 +38,7 @@ func beInit(job *job, status *os.File) error {
 	if err != nil {
 		return err
 	}
-	for _, fd := range []int{0, 1, 2, programFD, probeFD, scriptFD} {
+	for _, fd := range append(job.given(), 0, 1, 2) {
 		unix.Close(fd) // Else a pipe that the program closed would stay open.
 	}
 	for {
@@ -57,14 +58,14 @@ func beInit(job *job, status *os.File) error {
 // closeInherited closes what something before the agent left open (threat L04): it
 // would be open in process 1 for the whole run. What this process has opened itself,
 // which its runtime may not be able to do without, is told by its closing on exec.
-func closeInherited() error {
+func closeInherited(given []int) error {
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
 		return err
 	}
 	for _, entry := range entries {
 		fd, err := strconv.Atoi(entry.Name())
-		if err != nil || fd <= scriptFD {
+		if err != nil || fd <= statusFD || slices.Contains(given, fd) {
 			continue
 		}
 		if inherited(fd) {

@@ -65,6 +65,19 @@ func (j *job) executed() int {
 	return programFD
 }
 
+// given are the descriptors that a shim of this job gets besides the first five. Any
+// other number may be one that its runtime has opened.
+func (j *job) given() []int {
+	fds := []int{programFD}
+	if j.Rehearsal != "" {
+		fds = append(fds, probeFD)
+	}
+	if j.Script {
+		fds = append(fds, scriptFD)
+	}
+	return fds
+}
+
 func (c *confinement) newJob(program string, dir *scratch, argv, env []string) (*job, error) {
 	j := &job{
 		Program: program,

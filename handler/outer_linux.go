@@ -26,12 +26,8 @@ func beOuter(job *job, settings, status *os.File) error {
 	}
 	settings.Close()
 	files := []*os.File{os.Stdin, os.Stdout, os.Stderr, settingsFD: text, statusFD: status}
-	for fd := uintptr(programFD); fd <= scriptFD; fd++ {
-		if _, err := unix.FcntlInt(fd, unix.F_GETFD, 0); err == nil {
-			files = append(files, os.NewFile(fd, "program"))
-		} else {
-			files = append(files, nil)
-		}
+	for _, fd := range job.given() {
+		files = append(files, os.NewFile(uintptr(fd), "program")) // They follow each other.
 	}
 	sys := &syscall.SysProcAttr{
 		Pdeathsig: syscall.SIGKILL,
@@ -52,7 +48,7 @@ func beOuter(job *job, settings, status *os.File) error {
 	if err != nil {
 		return fmt.Errorf("starting the shim in a user namespace: %w", err)
 	}
-	for fd := range scriptFD + 1 {
+	for _, fd := range append(job.given(), 0, 1, 2, statusFD) {
 		unix.Close(fd) // Else a pipe that the program closed would stay open.
 	}
 	var ended unix.WaitStatus

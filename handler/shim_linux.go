@@ -65,7 +65,7 @@ func becomeHandler(status *os.File) error {
 		return beOuter(job, settings, status)
 	}
 	settings.Close()
-	if err := closeInherited(); err != nil {
+	if err := closeInherited(job.given()); err != nil {
 		return fmt.Errorf("inherited descriptors: %w", err)
 	}
 
