@@ -59,8 +59,14 @@ type Node struct {
 	revocationGossip *gossip
 	queryGossip      *gossip
 	queries          *queries
-	queriesIn        chan queryPacket    // what packets say about queries
-	incoming         chan []byte         // events to verify
+	queriesIn        chan queryPacket // what packets say about queries
+	store            *eventStore
+	incoming         chan incoming           // events to verify
+	fires            chan arrival            // events of clients, to accept
+	arrivals         chan arrival            // events of others, to accept, in order
+	tallies          chan heardTally         // of members, to answer
+	byOrigin         map[[8]byte]*guard.Peer // by origin hint; guarded by origins
+	origins          sync.Mutex
 	notices          chan func(Observer) // for the observer, in order
 	statements       chan told           // epoch statements to learn from
 	revocationsIn    chan [][]byte       // revocations to learn from
@@ -76,7 +82,7 @@ type Node struct {
 	tags             atomic.Pointer[map[string]string] // nil: those of the config
 	rotating         sync.Mutex
 	revoking         sync.Mutex // held while a revocation is signed and taken in
-	lastUnkept       time.Time  // of eventLoop alone
+	lastUnkept       time.Time  // of acceptLoop alone
 	started          time.Time
 	following        sync.Mutex
 	followed         uint64 // the epoch in use that was last followed; guarded by following
@@ -131,7 +137,11 @@ func New(config Config) (*Node, error) {
 		logger:      config.Logger,
 		members:     newMembership(),
 		coordinates: newCoordinates(),
-		incoming:    make(chan []byte, incomingQueue),
+		incoming:    make(chan incoming, incomingQueue),
+		fires:       make(chan arrival, fireQueue),
+		arrivals:    make(chan arrival, arrivalQueue),
+		tallies:     make(chan heardTally, tallyQueue),
+		byOrigin:    make(map[[8]byte]*guard.Peer),
 		notices:     make(chan func(Observer), noticeQueue),
 		statements:  make(chan told, statementQueue),
 
@@ -145,6 +155,7 @@ func New(config Config) (*Node, error) {
 		reported:      make(chan struct{}, 1),
 		overtake:      make(chan uint64, 1),
 	}
+	n.store = newEventStore(&n.counts)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	if err := n.start(); err != nil {
 		n.Close()
@@ -230,6 +241,7 @@ func (n *Node) start() error {
 	n.transport.Start()
 	n.running.Go(n.observe)
 	n.running.Go(n.eventLoop)
+	n.running.Go(n.acceptLoop)
 	n.running.Go(n.overtakeLoop)
 	n.running.Go(n.statementLoop)
 	n.running.Go(n.reportLoop)
@@ -239,6 +251,7 @@ func (n *Node) start() error {
 		return err
 	}
 	n.running.Go(n.gossipLoop)
+	n.running.Go(n.repairLoop)
 	n.running.Go(n.reconnectLoop)
 	n.running.Go(n.endpointLoop)
 	n.running.Go(n.keepLoop)
@@ -355,8 +368,10 @@ func (n *Node) observe() {
 // several goroutines at once.
 func (n *Node) receive(from *guard.Peer, kind wire.PacketType, items [][]byte) {
 	switch kind {
-	case wire.PacketEvents:
-		n.receiveEvents(items)
+	case wire.PacketEvents, wire.PacketRepair:
+		n.receiveEvents(items, kind == wire.PacketRepair)
+	case wire.PacketTally, wire.PacketLacks:
+		n.receiveTally(from, items[0], kind == wire.PacketTally)
 	case wire.PacketEpochs:
 		n.receiveStatements(from, items)
 	case wire.PacketRevocations:
@@ -367,7 +382,8 @@ func (n *Node) receive(from *guard.Peer, kind wire.PacketType, items [][]byte) {
 }
 
 // rosterChanged hears of every new record.
-func (n *Node) rosterChanged(_, now *guard.Peer) {
+func (n *Node) rosterChanged(before, now *guard.Peer) {
+	n.knowOrigin(before, now)
 	if now.Name != n.config.Identity.Name {
 		n.transport.PeerChanged(now)
 		n.restored(now)

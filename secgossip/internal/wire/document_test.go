@@ -116,7 +116,7 @@ func TestDocumentIsReadWithoutOurCode(t *testing.T) {
 // Sections 4.2 and 4.3.
 
 func judgeDoor(d document) {
-	require(len(d.raw) == 16 && (d.raw[0] >= 1 && d.raw[0] <= 8 || d.raw[0] >= 13 && d.raw[0] <= 16) && isZero(d.raw[12:]))
+	require(len(d.raw) == 16 && (d.raw[0] >= 1 && d.raw[0] <= 11 || d.raw[0] >= 13 && d.raw[0] <= 16) && isZero(d.raw[12:]))
 }
 
 func judgePlaintext(d document) {
@@ -141,7 +141,7 @@ func judgeEvents(d document) {
 	require(len(d.raw) <= 1182)
 	count := 0
 	for rest := d.raw; len(rest) > 0; count++ {
-		_, rest = item(rest, 1100)
+		_, rest = item(rest, 1180)
 	}
 	require(count >= 1 && count <= 12)
 }
