@@ -194,7 +194,7 @@ func (j *Journal) load(now time.Time) error {
 		}
 		key, expires, ok := parseEntry(entry[:])
 		// A damaged entry is passed over. Nobody knows what it named, and so what
-		// was issued before this start is not taken: see Node.acceptEvent.
+		// was issued before this start is not taken: see Node.isStale.
 		j.gaps = j.gaps || !ok
 		if ok && expires.After(now) {
 			j.seen[key] = expires
