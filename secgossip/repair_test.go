@@ -34,7 +34,7 @@ func TestEventThatNoDatagramBroughtIsRepaired(t *testing.T) {
 			if got, want := h.seen.names(), []string{"deploy:0", "deploy:1", "deploy:2"}; !slices.Equal(got, want) {
 				t.Errorf("%s got %q, want %q", h.name, got, want)
 			}
-			if h.seen.events[0].Origin != "a" {
+			if len(h.seen.events) > 0 && h.seen.events[0].Origin != "a" {
 				t.Errorf("%s was told that %q took it in, want a", h.name, h.seen.events[0].Origin)
 			}
 		}
@@ -197,6 +197,21 @@ func TestOriginThatLiesAboutSequencesHarmsOnlyItsOwn(t *testing.T) {
 			if len(o.above) > maxBeyond || len(o.held) > 4 {
 				t.Errorf("b keeps %d sequences and %d events of %x", len(o.above), len(o.held), origin)
 			}
+		}
+	})
+}
+
+// Threat C10: a member without a client's key cannot multiply events by marks.
+func TestEventIsPassedOnUnderOneMarkOnly(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b, _ := c.three()
+		raw := c.client("memo", "event:*").sign("once", "")
+		before := b.node.eventGossip.queue.NumQueued()
+		for i := range uint32(20) {
+			b.node.takeEvent(incoming{raw: a.mark(1+i, raw)})
+		}
+		if n := b.node.eventGossip.queue.NumQueued() - before; n != 1 {
+			t.Errorf("b passes on %d of 20 marks of one event, want 1", n)
 		}
 	})
 }
