@@ -65,7 +65,6 @@ func (n *Node) counters() map[string]uint64 {
 		"events_missing":   n.counts.eventsMissing.Load(),
 		"events_forked":    n.counts.eventsForked.Load(),
 		"marks_unknown":    n.counts.marksUnknown.Load(),
-		"tallies_bad":      n.counts.talliesBad.Load(),
 		"tallies_dropped":  n.counts.talliesDropped.Load(),
 		"events_unordered": n.counts.eventsUnordered.Load(),
 		"notices_dropped":  n.counts.noticesDropped.Load(),

@@ -286,7 +286,6 @@ type counts struct {
 	eventsMissing   atomic.Uint64 // an origin counted them and nobody brought them
 	eventsForked    atomic.Uint64 // an origin used a sequence twice
 	marksUnknown    atomic.Uint64 // by an origin without a record
-	talliesBad      atomic.Uint64 // did not parse
 	talliesDropped  atomic.Uint64 // came too fast
 	eventsUnordered atomic.Uint64 // handed on although one before them was lacking
 }

@@ -39,8 +39,7 @@ type heardTally struct {
 func (n *Node) receiveTally(from *guard.Peer, payload []byte, asks bool) {
 	tally, err := wire.ParseTally(payload)
 	if err != nil {
-		n.counts.talliesBad.Add(1)
-		return
+		return // the transport has parsed it, and counted what does not parse
 	}
 	select {
 	case n.tallies <- heardTally{from, tally, asks}:

@@ -269,10 +269,5 @@ func TestFloodOfTalliesIsAnsweredSoOftenAndNoMore(t *testing.T) {
 		if b.node.counts.talliesDropped.Load() < 900 {
 			t.Errorf("b counted %d dropped, want more than 900", b.node.counts.talliesDropped.Load())
 		}
-		a.node.transport.Send(to, wire.PacketTally, []byte("not a tally"))
-		c.settle()
-		if b.node.counts.talliesBad.Load() != 1 {
-			t.Errorf("b counted %d bad ones, want 1", b.node.counts.talliesBad.Load())
-		}
 	})
 }
