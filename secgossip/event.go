@@ -23,6 +23,7 @@ type Event struct {
 	ClientKey [32]byte // its Ed25519 key
 	TokenID   [16]byte // the token it was fired with
 	Raw       []byte   // as it was signed, for whoever checks it again; not to be changed
+	Origin    string   // name of the node that took it in from the client
 }
 
 // Verifier decides whether a signed event or query may be relayed and delivered.

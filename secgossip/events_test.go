@@ -100,7 +100,7 @@ func TestMemberCannotMakeOthersRunAnything(t *testing.T) {
 			"an event without its last byte": genuine[:len(genuine)-1],
 		} {
 			before := b.node.counts.eventsRefused.Load()
-			a.node.eventGossip.spread(raw)
+			a.spread(raw)
 			c.settle()
 			for _, h := range []*host{b, d} {
 				if got := h.seen.names(); len(got) > 0 {
@@ -126,17 +126,17 @@ func TestGenuineEventRunsOnceForEver(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _ := c.three()
 		raw := c.client("memo", "event:*").sign("deploy", "v1")
-		a.node.eventGossip.spread(raw)
+		a.spread(raw)
 		c.settle()
 		for range 20 {
-			a.node.eventGossip.spread(raw)
+			a.spread(raw)
 		}
 		c.settle()
 		b.crash()
 		b.start().join(a)
 		c.settle()
 		for range 20 {
-			a.node.eventGossip.spread(raw)
+			a.spread(raw)
 		}
 		c.settle()
 		if got, want := b.seen.names(), []string{"deploy:v1"}; !slices.Equal(got, want) {
@@ -164,7 +164,7 @@ func TestEventFromBeforeTheStartIsRefusedWhenTheJournalIsLost(t *testing.T) {
 				a, b, _ := c.three()
 				client := c.client("memo", "event:*")
 				raw := client.sign("deploy", "v1")
-				a.node.eventGossip.spread(raw)
+				a.spread(raw)
 				c.settle()
 				b.crash()
 				if err := lose(filepath.Join(b.state, "events.journal")); err != nil {
@@ -173,7 +173,7 @@ func TestEventFromBeforeTheStartIsRefusedWhenTheJournalIsLost(t *testing.T) {
 				time.Sleep(pki.Tolerance + time.Second)
 				b.start().join(a)
 				for range 20 {
-					a.node.eventGossip.spread(raw)
+					a.spread(raw)
 				}
 				if err := client.fire(a, "deploy", "v2"); err != nil {
 					t.Fatal(err)
@@ -329,7 +329,7 @@ func TestEventsAreDroppedWhenTheyCannotBeTakenIn(t *testing.T) {
 			junk[i] = []byte{byte(i)}
 		}
 		for range 2 * incomingQueue / len(junk) {
-			a.node.receiveEvents(junk)
+			a.node.receiveEvents(junk, false)
 		}
 		refused := a.node.counts.eventsRefused.Load() + a.node.counts.eventsOverflow.Load()
 		if waiting := len(a.node.incoming); waiting > incomingQueue || refused == 0 {

@@ -61,6 +61,12 @@ func (n *Node) counters() map[string]uint64 {
 		"replies_late":     n.counts.repliesLate.Load(),
 		"replies_relayed":  n.counts.repliesRelayed.Load(),
 		"statements_bad":   n.counts.statementsBad.Load(),
+		"events_repaired":  n.counts.eventsRepaired.Load(),
+		"events_missing":   n.counts.eventsMissing.Load(),
+		"events_forked":    n.counts.eventsForked.Load(),
+		"marks_unknown":    n.counts.marksUnknown.Load(),
+		"tallies_dropped":  n.counts.talliesDropped.Load(),
+		"events_unordered": n.counts.eventsUnordered.Load(),
 		"notices_dropped":  n.counts.noticesDropped.Load(),
 
 		"flaps":             n.counts.flaps.Load(),

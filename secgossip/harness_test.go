@@ -20,6 +20,7 @@ import (
 	"github.com/secgossip/secgossip/pki"
 	"github.com/secgossip/secgossip/rpcauth"
 	"github.com/secgossip/secgossip/secgossip/internal/memnet"
+	"github.com/secgossip/secgossip/secgossip/internal/wire"
 )
 
 var nodeLog = flag.Bool("nodelog", false, "write what the nodes of a story log")
@@ -63,6 +64,7 @@ type host struct {
 	node     *Node
 	file     *keyring.File
 	settings func(*Config) // changes what the node is started with; nil: nothing
+	spreads  uint32        // events that it gossiped as spread does
 }
 
 // recorder is an Observer that writes everything down.
@@ -334,6 +336,27 @@ func (c *client) sign(name, payload string, nodes ...string) []byte {
 func (c *client) fire(at *host, name, payload string, nodes ...string) error {
 	_, err := at.node.Fire(c.sign(name, payload, nodes...), c.public())
 	return err
+}
+
+// spread has a member put anything into gossip as an event that it took in, under a
+// genuine mark of a start that it made up.
+func (h *host) spread(raw []byte) {
+	h.c.t.Helper()
+	h.spreads++
+	h.spreadAs(h.spreads, raw)
+}
+
+func (h *host) spreadAs(sequence uint32, raw []byte) {
+	h.c.t.Helper()
+	h.node.eventGossip.spread(h.mark(sequence, raw))
+	h.node.hurry()
+}
+
+func (h *host) mark(sequence uint32, raw []byte) []byte {
+	h.c.t.Helper()
+	origin := h.node.selfOrigin()
+	origin.Start = 99
+	return must(wire.MarkEvent(h.identity.Signing, h.c.root.Trust().Cluster(), wire.Mark{Origin: origin, Sequence: sequence}, raw))(h.c.t)
 }
 
 // testVerifier is what an agent puts between the core and rpcauth.

@@ -79,36 +79,69 @@ func OpenJournal(path string, now time.Time) (*Journal, error) {
 // Accept records the event and reports whether it was new. When it returns
 // true, the entry is on disk.
 func (j *Journal) Accept(key journalKey, expires, now time.Time) (bool, error) {
+	fresh, err := j.acceptAll([]journalEntry{{key, expires}}, now)
+	return err == nil && fresh[0], err
+}
+
+// journalEntry is an event as the journal knows it.
+type journalEntry struct {
+	key     journalKey
+	expires time.Time
+}
+
+// acceptAll is Accept for several events that wait together: they share one write and
+// one sync. It takes all of them in or none.
+func (j *Journal) acceptAll(entries []journalEntry, now time.Time) ([]bool, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if _, known := j.seen[key]; known {
-		return false, nil
+	fresh := make([]bool, len(entries))
+	batch := make(map[journalKey]time.Time, len(entries))
+	var content []byte
+	for i, e := range entries {
+		_, known := j.seen[e.key]
+		_, twice := batch[e.key]
+		if known || twice {
+			continue
+		}
+		fresh[i], batch[e.key] = true, e.expires
+		content = appendEntry(content, e.key, e.expires)
 	}
-	if len(j.seen) >= maxJournal {
+	if len(batch) == 0 {
+		return fresh, nil
+	}
+	if len(j.seen)+len(batch) > maxJournal {
 		j.forgetLocked(now)
-		if len(j.seen) >= maxJournal {
-			return false, errJournalFull
+		if len(j.seen)+len(batch) > maxJournal {
+			return nil, errJournalFull
 		}
 	}
 	if j.file != nil {
 		if j.size >= j.compact {
 			j.forgetLocked(now)
 			if err := j.rewriteLocked(); err != nil {
-				return false, fmt.Errorf("event journal: %w", err)
+				return nil, fmt.Errorf("event journal: %w", err)
 			}
 		}
 		// Written at the end of the last whole entry: what a full disk cut
 		// short is overwritten by the next one.
-		if _, err := j.file.WriteAt(appendEntry(nil, key, expires), j.size); err != nil {
-			return false, fmt.Errorf("event journal: %w", err)
+		if _, err := j.file.WriteAt(content, j.size); err != nil {
+			return nil, fmt.Errorf("event journal: %w", err)
 		}
 		if err := j.file.Sync(); err != nil {
-			return false, fmt.Errorf("event journal: %w", err)
+			return nil, fmt.Errorf("event journal: %w", err)
 		}
-		j.size += journalEntrySize
+		j.size += int64(len(content))
 	}
-	j.seen[key] = expires
-	return true, nil
+	maps.Copy(j.seen, batch)
+	return fresh, nil
+}
+
+// has reports whether the event was accepted before.
+func (j *Journal) has(key journalKey) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	_, known := j.seen[key]
+	return known
 }
 
 // forgetLocked drops expired events from memory, at most once in scanInterval.
@@ -161,7 +194,7 @@ func (j *Journal) load(now time.Time) error {
 		}
 		key, expires, ok := parseEntry(entry[:])
 		// A damaged entry is passed over. Nobody knows what it named, and so what
-		// was issued before this start is not taken: see Node.acceptEvent.
+		// was issued before this start is not taken: see Node.isStale.
 		j.gaps = j.gaps || !ok
 		if ok && expires.After(now) {
 			j.seen[key] = expires

@@ -61,10 +61,16 @@ type Node struct {
 	queries          *queries
 	queriesIn        chan queryPacket // what packets say about queries
 	removalGossip    *gossip
-	removalsIn       chan []byte         // removals to verify
-	removals         map[string]Removal  // those that hold, by node; guarded by tending
-	tending          sync.Mutex          // held while members that are gone are dealt with
-	incoming         chan []byte         // events to verify
+	removalsIn       chan []byte        // removals to verify
+	removals         map[string]Removal // those that hold, by node; guarded by tending
+	tending          sync.Mutex         // held while members that are gone are dealt with
+	store            *eventStore
+	incoming         chan incoming           // events to verify
+	fires            chan arrival            // events of clients, to accept
+	arrivals         chan arrival            // events of others, to accept, in order
+	tallies          chan heardTally         // of members, to answer
+	byOrigin         map[[8]byte]*guard.Peer // by origin hint; guarded by origins
+	origins          sync.Mutex
 	notices          chan func(Observer) // for the observer, in order
 	statements       chan told           // epoch statements to learn from
 	revocationsIn    chan [][]byte       // revocations to learn from
@@ -82,7 +88,7 @@ type Node struct {
 	tags             atomic.Pointer[map[string]string] // as they are told
 	rotating         sync.Mutex
 	revoking         sync.Mutex // held while a revocation is signed and taken in
-	lastUnkept       time.Time  // of eventLoop alone
+	lastUnkept       time.Time  // of acceptLoop alone
 	started          time.Time
 	following        sync.Mutex
 	followed         uint64 // the epoch in use that was last followed; guarded by following
@@ -143,7 +149,11 @@ func New(config Config) (*Node, error) {
 		logger:      config.Logger,
 		members:     newMembership(),
 		coordinates: newCoordinates(),
-		incoming:    make(chan []byte, incomingQueue),
+		incoming:    make(chan incoming, incomingQueue),
+		fires:       make(chan arrival, fireQueue),
+		arrivals:    make(chan arrival, arrivalQueue),
+		tallies:     make(chan heardTally, tallyQueue),
+		byOrigin:    make(map[[8]byte]*guard.Peer),
 		notices:     make(chan func(Observer), noticeQueue),
 		statements:  make(chan told, statementQueue),
 
@@ -159,6 +169,7 @@ func New(config Config) (*Node, error) {
 		reported:      make(chan struct{}, 1),
 		overtake:      make(chan uint64, 1),
 	}
+	n.store = newEventStore(&n.counts)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	if err := n.start(); err != nil {
 		n.Close()
@@ -247,6 +258,7 @@ func (n *Node) start() error {
 	n.transport.Start()
 	n.running.Go(n.observe)
 	n.running.Go(n.eventLoop)
+	n.running.Go(n.acceptLoop)
 	n.running.Go(n.overtakeLoop)
 	n.running.Go(n.statementLoop)
 	n.running.Go(n.reportLoop)
@@ -256,6 +268,7 @@ func (n *Node) start() error {
 		return err
 	}
 	n.running.Go(n.gossipLoop)
+	n.running.Go(n.repairLoop)
 	n.running.Go(n.reconnectLoop)
 	n.running.Go(n.tendLoop)
 	n.running.Go(n.endpointLoop)
@@ -379,8 +392,10 @@ func (n *Node) observe() {
 // several goroutines at once.
 func (n *Node) receive(from *guard.Peer, kind wire.PacketType, items [][]byte) {
 	switch kind {
-	case wire.PacketEvents:
-		n.receiveEvents(items)
+	case wire.PacketEvents, wire.PacketRepair:
+		n.receiveEvents(items, kind == wire.PacketRepair)
+	case wire.PacketTally, wire.PacketLacks:
+		n.receiveTally(from, items[0], kind == wire.PacketTally)
 	case wire.PacketEpochs:
 		n.receiveStatements(from, items)
 	case wire.PacketRevocations:
@@ -393,7 +408,8 @@ func (n *Node) receive(from *guard.Peer, kind wire.PacketType, items [][]byte) {
 }
 
 // rosterChanged hears of every new record.
-func (n *Node) rosterChanged(_, now *guard.Peer) {
+func (n *Node) rosterChanged(before, now *guard.Peer) {
+	n.knowOrigin(before, now)
 	if now.Name != n.config.Identity.Name {
 		n.transport.PeerChanged(now)
 		n.restored(now)

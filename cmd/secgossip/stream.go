@@ -24,6 +24,7 @@ type recordView struct {
 	Name      string       `json:"name,omitempty"`
 	Payload   []byte       `json:"payload,omitempty"` // base64
 	Principal string       `json:"principal,omitempty"`
+	Origin    string       `json:"origin,omitempty"` // the node that took it in
 	Members   []memberView `json:"members,omitempty"`
 }
 
@@ -98,6 +99,7 @@ func viewOf(record *secgossipv1.EventRecord) recordView {
 	if u := record.GetUser(); u != nil {
 		view.Type, view.EventID, view.LTime = "user", u.GetEventId(), u.GetLtime()
 		view.Name, view.Payload, view.Principal = u.GetName(), u.GetPayload(), u.GetPrincipal()
+		view.Origin = u.GetOrigin()
 	}
 	if q := record.GetQuery(); q != nil {
 		view.Type, view.EventID, view.LTime = "query", q.GetQueryId(), q.GetLtime()

@@ -68,6 +68,7 @@ func (o *observer) UserEvent(e secgossip.Event) {
 		Principal: e.Principal,
 		TokenID:   hex.EncodeToString(e.TokenID[:]),
 		EventID:   id,
+		Origin:    e.Origin,
 		Expires:   e.Expires,
 		SelfName:  o.name,
 		SelfTags:  o.tags(),
@@ -86,6 +87,7 @@ func (o *observer) UserEvent(e secgossip.Event) {
 			TokenId:      hex.EncodeToString(e.TokenID[:]),
 			Issued:       timestamppb.New(e.Issued),
 			Expires:      timestamppb.New(e.Expires),
+			Origin:       e.Origin,
 		}},
 	})
 }

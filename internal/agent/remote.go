@@ -88,7 +88,7 @@ func (r *remote) user(e secgossip.Event) error {
 	if err := r.tellTrust(time.Now()); err != nil {
 		return err
 	}
-	return r.link.Offer(&link.Signed{Raw: e.Raw})
+	return r.link.Offer(&link.Signed{Raw: e.Raw, Origin: e.Origin})
 }
 
 // query passes a query of a client on, behind what its signature rests on. One answer

@@ -108,7 +108,7 @@ func (r *runner) serve(l *link.Link, running func()) (*link.Final, error) {
 			running()
 			r.begin()
 		case *link.Signed:
-			r.signed(m.Raw)
+			r.signed(m)
 		case *link.Members:
 			err = r.members(m)
 		case *link.Query:
@@ -154,13 +154,18 @@ func (r *runner) begin() {
 }
 
 // signed runs handlers for an event that holds.
-func (r *runner) signed(raw []byte) {
-	e, err := r.judge.event(raw)
+func (r *runner) signed(m *link.Signed) {
+	e, err := r.judge.event(m.Raw)
+	if err == nil && m.Origin != "" {
+		_, err = pki.ParseName(m.Origin) // it becomes a variable of the handler's
+	}
 	if err != nil {
 		r.refuse(err)
 		return
 	}
-	r.handlers.Dispatch(r.eventOf(e))
+	event := r.eventOf(e)
+	event.Origin = m.Origin
+	r.handlers.Dispatch(event)
 }
 
 // refuse counts what does not hold.

@@ -192,9 +192,11 @@ type Answer struct {
 // Running says that the agent runs.
 type Running struct{}
 
-// Signed is an event of a client, as it was signed. The runner judges it itself.
+// Signed is an event of a client, as it was signed. The runner judges it itself. Which
+// node took it in from the client is the network process's word.
 type Signed struct {
-	Raw []byte `cbor:"1,keyasint"`
+	Raw    []byte `cbor:"1,keyasint"`
+	Origin string `cbor:"2,keyasint,omitempty"`
 }
 
 // Members is a member event: nothing of it is signed, so it is the network process's
@@ -417,7 +419,7 @@ func (m *Answer) check() error {
 }
 
 func (*Running) check() error  { return nil }
-func (m *Signed) check() error { return bound(len(m.Raw) <= maxSigned) }
+func (m *Signed) check() error { return bound(len(m.Raw) <= maxSigned && within(MaxName, m.Origin)) }
 
 func (m *Members) check() error {
 	ok := within(MaxName, m.Event) && len(m.Members) <= MaxMembers

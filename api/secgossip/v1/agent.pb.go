@@ -805,7 +805,9 @@ type UserEvent struct {
 	// When the client signed it, by the client's clock, to the millisecond.
 	Issued *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=issued,proto3" json:"issued,omitempty"`
 	// From when on no node takes it any more, to the millisecond.
-	Expires       *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=expires,proto3" json:"expires,omitempty"`
+	Expires *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=expires,proto3" json:"expires,omitempty"`
+	// The name of the node that took it in from the client.
+	Origin        string `protobuf:"bytes,11,opt,name=origin,proto3" json:"origin,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -908,6 +910,13 @@ func (x *UserEvent) GetExpires() *timestamppb.Timestamp {
 		return x.Expires
 	}
 	return nil
+}
+
+func (x *UserEvent) GetOrigin() string {
+	if x != nil {
+		return x.Origin
+	}
+	return ""
 }
 
 // MemberEvent is a change of one kind that befell one or more members.
@@ -3997,7 +4006,7 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"\x04user\x18\x02 \x01(\v2\x17.secgossip.v1.UserEventH\x00R\x04user\x123\n" +
 	"\x06member\x18\x03 \x01(\v2\x19.secgossip.v1.MemberEventH\x00R\x06member\x12+\n" +
 	"\x05query\x18\x14 \x01(\v2\x13.secgossip.v1.QueryH\x00R\x05queryB\x06\n" +
-	"\x04kind\"\xce\x02\n" +
+	"\x04kind\"\xe6\x02\n" +
 	"\tUserEvent\x12\x19\n" +
 	"\bevent_id\x18\x01 \x01(\tR\aeventId\x12\x14\n" +
 	"\x05ltime\x18\x02 \x01(\x04R\x05ltime\x12\x12\n" +
@@ -4009,7 +4018,8 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"\btoken_id\x18\b \x01(\tR\atokenId\x122\n" +
 	"\x06issued\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x06issued\x124\n" +
 	"\aexpires\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\"Q\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x12\x16\n" +
+	"\x06origin\x18\v \x01(\tR\x06origin\"Q\n" +
 	"\vMemberEvent\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12.\n" +
 	"\amembers\x18\x02 \x03(\v2\x14.secgossip.v1.MemberR\amembers\"\x0e\n" +

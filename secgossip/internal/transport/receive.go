@@ -82,7 +82,7 @@ func (t *Transport) deliver(from *guard.Peer, kind wire.PacketType, payload []by
 		}
 		t.admit(records)
 		return nil
-	case wire.PacketEvents:
+	case wire.PacketEvents, wire.PacketRepair:
 		items, err := wire.BatchEvents.Parse(payload)
 		if err != nil {
 			return err
@@ -102,6 +102,12 @@ func (t *Transport) deliver(from *guard.Peer, kind wire.PacketType, payload []by
 			return err
 		}
 		t.config.Batch(from, kind, items)
+		return nil
+	case wire.PacketTally, wire.PacketLacks:
+		if _, err := wire.ParseTally(payload); err != nil {
+			return err
+		}
+		t.config.Batch(from, kind, [][]byte{payload})
 		return nil
 	case wire.PacketQueries:
 		items, err := wire.BatchQueries.Parse(payload)

@@ -8,7 +8,7 @@ type Batch uint8
 
 // The kinds of batches and where they travel.
 const (
-	BatchEvents     Batch = iota + 1 // payload of PacketEvents: signed events
+	BatchEvents     Batch = iota + 1 // payload of PacketEvents and PacketRepair: signed events, each behind its mark
 	BatchEpochs                      // payload of PacketEpochs: signed epoch statements, each followed by a credential
 	BatchRecords                     // payload of PacketRecords: signed node records
 	BatchRoster                      // body of FrameRoster: signed node records
@@ -28,7 +28,9 @@ const (
 // that there is nothing.
 func (b Batch) limits() (fewest, most, item, total int) {
 	switch b {
-	case BatchEvents, BatchRemovals:
+	case BatchEvents:
+		return 1, MaxPacketItems, MaxMarkedEvent, MaxPayload
+	case BatchRemovals:
 		return 1, MaxPacketItems, MaxEventRaw, MaxPayload
 	case BatchEpochs:
 		return 1, MaxPacketItems, MaxEpochStatement, MaxPayload

@@ -65,8 +65,8 @@ func (d document) bytes(name string) []byte {
 
 func TestDocumentIsEnoughToJudgeTheVectors(t *testing.T) {
 	judges := map[string]func(document){
-		"door": judgeDoor, "plaintext": judgePlaintext, "gossip": judgeGossip, "batch of events": judgeEvents,
-		"batch of queries": judgeEvents, "batch of replies": judgeReplies, "taken": judgeTaken, "reply": judgeReply,
+		"door": judgeDoor, "plaintext": judgePlaintext, "gossip": judgeGossip, "batch of events": judgeFilling,
+		"batch of queries": judgeQueries, "batch of replies": judgeFilling, "taken": judgeTaken, "reply": judgeReply,
 		"challenge": judgeChallenge, "path response": judgeResponse,
 		"node record": judgeRecord, "epoch statement": judgeStatement, "revocation": judgeRevocation,
 		"knock": judgeKnock, "frame": judgeFrame, "hello": judgeHello, "secret request": judgeSecretRequest,
@@ -116,7 +116,7 @@ func TestDocumentIsReadWithoutOurCode(t *testing.T) {
 // Sections 4.2 and 4.3.
 
 func judgeDoor(d document) {
-	require(len(d.raw) == 16 && (d.raw[0] >= 1 && d.raw[0] <= 8 || d.raw[0] >= 13 && d.raw[0] <= 16) && isZero(d.raw[12:]))
+	require(len(d.raw) == 16 && (d.raw[0] >= 1 && d.raw[0] <= 11 || d.raw[0] >= 13 && d.raw[0] <= 16) && isZero(d.raw[12:]))
 }
 
 func judgePlaintext(d document) {
@@ -137,7 +137,7 @@ func judgeGossip(d document) {
 	require(len(rest) > 0)
 }
 
-func judgeEvents(d document) {
+func judgeQueries(d document) {
 	require(len(d.raw) <= 1182)
 	count := 0
 	for rest := d.raw; len(rest) > 0; count++ {
@@ -146,7 +146,8 @@ func judgeEvents(d document) {
 	require(count >= 1 && count <= 12)
 }
 
-func judgeReplies(d document) {
+// judgeFilling judges batches of events and of replies: one item may fill a datagram.
+func judgeFilling(d document) {
 	require(len(d.raw) <= 1182)
 	count := 0
 	for rest := d.raw; len(rest) > 0; count++ {

@@ -8,7 +8,7 @@ type PacketType uint8
 // The packet types.
 const (
 	PacketGossip  PacketType = 1 // a memberlist packet, with the evidence for it
-	PacketEvents  PacketType = 2 // signed events
+	PacketEvents  PacketType = 2 // signed events, each behind its origin's mark
 	PacketEpochs  PacketType = 3 // signed epoch statements, each with its keeper's credential
 	PacketRecords PacketType = 4 // signed node records that did not fit beside a memberlist packet
 
@@ -19,6 +19,10 @@ const (
 
 	PacketRevocations PacketType = 8 // signed revocations, each with its keeper's credential
 
+	PacketRepair PacketType = 9  // events that the receiver's tally lacked
+	PacketTally  PacketType = 10 // what its sender has of each origin's events
+	PacketLacks  PacketType = 11 // the same, in answer to a tally that had more
+
 	PacketQueries  PacketType = 13 // signed queries
 	PacketReplies  PacketType = 14 // signed replies, for the receiver
 	PacketRelay    PacketType = 15 // signed replies, to be passed on to who collects them
@@ -28,7 +32,7 @@ const (
 
 // Known reports whether t is one of the packet types above.
 func (t PacketType) Known() bool {
-	return t >= PacketGossip && t <= PacketRevocations || t >= PacketQueries && t <= PacketRemovals
+	return t >= PacketGossip && t <= PacketLacks || t >= PacketQueries && t <= PacketRemovals
 }
 
 // A Door is the first block of a datagram, decrypted: what a receiver must know

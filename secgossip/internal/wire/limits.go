@@ -89,9 +89,19 @@ const (
 
 	// MaxEventRaw is a whole signed event with its token: 92 COSE + 515
 	// payload + 66 name + 60 id and times leave 367 for token and target. It
-	// must fit one datagram, 1182 - 2 = 1180; 80 stay free for what later
-	// versions put beside an event.
+	// must fit one datagram behind its mark, 1182 - 2 - 80 = 1100.
 	MaxEventRaw = 1100
+
+	// MarkSize is an origin's hint, its start, a sequence and a signature.
+	// MaxMarkedEvent is an event behind its mark.
+	MarkSize       = 8 + 4 + 4 + 64
+	MaxMarkedEvent = MarkSize + MaxEventRaw
+
+	// TallyEntrySize is an origin's hint, its start, a sequence and 64 bits.
+	// MaxTally is how many of them fit beside the range that a tally is about:
+	// (1182 - 16) / 24 = 48.
+	TallyEntrySize = 8 + 4 + 4 + 8
+	MaxTally       = (MaxPayload - 16) / TallyEntrySize
 
 	// MaxQueryRaw is a whole signed query with its token. Beside what an event has
 	// it holds an origin and filters; what is too long its client is told.

@@ -124,7 +124,7 @@ func vectors(t testing.TB) []vector {
 		{"events-none", "batch of events", false, "No item.", []byte{}, nil},
 		{"events-cut", "batch of events", false, "The second item is cut off.", cut("batch of events"), nil},
 		{"events-many", "batch of events", false, "13 items.", bytes.Repeat([]byte{0, 1, 'x'}, 13), nil},
-		{"events-long", "batch of events", false, "An item of 1,101 bytes.", append([]byte{0x04, 0x4d}, make([]byte, 1101)...), nil},
+		{"events-long", "batch of events", false, "An item of 1,181 bytes.", append([]byte{0x04, 0x9d}, make([]byte, 1181)...), nil},
 		{"challenge-padding", "challenge", false, "The last byte is not zero.", changed("challenge", -1, 1), nil},
 		{"challenge-short", "challenge", false, "A byte less than a payload can have.", cut("challenge"), nil},
 		{"response-long", "path response", false, "A byte behind the time.", append(bytes.Clone(examples["path response"]), 0), nil},

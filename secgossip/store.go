@@ -1,0 +1,390 @@
+package secgossip
+
+import (
+	"bytes"
+	"cmp"
+	"container/list"
+	"encoding/binary"
+	"maps"
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/secgossip/secgossip/secgossip/internal/wire"
+)
+
+// eventStore knows which events of each origin this node has, keeps those that have
+// not expired for whoever lacks them, and holds back what is ahead of its turn. It
+// has no clock and no socket of its own. It is safe for concurrent use.
+//
+// Whether an event was accepted is not its to say but the journal's: what it forgets
+// is at worst looked at again.
+type eventStore struct {
+	counts *counts
+
+	mu      sync.Mutex
+	origins map[wire.Origin]*originEvents
+	keys    map[journalKey]struct{} // of the events held
+	ages    list.List               // of *heldEvent, the one taken in first in front
+	bytes   int                     // of the events held
+}
+
+// originEvents is what is known of one origin's events.
+type originEvents struct {
+	next    uint32              // the lowest sequence that we lack
+	quiet   uint32              // below it nothing is missed: it is from before our start
+	above   map[uint32]struct{} // what we have above next; within maxBeyond of it
+	held    map[uint32]*heldEvent
+	waiting []waitingEvent // ascending; until next has passed them, or orderWait
+	gap     time.Time      // since when next is lacking; zero: nothing is
+	heard   time.Time      // when something of it was last taken in
+}
+
+type heldEvent struct {
+	origin   wire.Origin
+	sequence uint32
+	key      journalKey
+	raw      []byte // with its mark
+	expires  time.Time
+	age      *list.Element
+}
+
+type waitingEvent struct {
+	sequence uint32
+	event    Event
+	since    time.Time
+}
+
+const (
+	// maxHeldEvents and maxHeldBytes bound what is kept for others: at 100 events a
+	// second of the default life, 30,000 of them, and 600 bytes each. Beyond it the
+	// one taken in first goes.
+	maxHeldEvents = 32_768
+	maxHeldBytes  = 32 << 20
+
+	// maxBeyond bounds what is remembered above a gap of one origin: 160 s at 100
+	// events a second. An origin that claims more skips its own events.
+	maxBeyond = 16_384
+
+	// maxStarts bounds the starts of one node that are told apart. A member can make
+	// up starts of itself, and loses its own older ones by that.
+	maxStarts = 8
+
+	// orderWait is how long an event waits for those before it: repair asks five
+	// times a second meanwhile.
+	orderWait = 2 * time.Second
+
+	// missingAfter is when events that nobody has brought are given up and named: a
+	// minute of asking. Whoever brings them after that is still heard.
+	missingAfter = time.Minute
+
+	// originLife is how long an origin is remembered of which nothing is held: no
+	// event lives longer.
+	originLife = time.Hour
+)
+
+func newEventStore(c *counts) *eventStore {
+	return &eventStore{counts: c, origins: make(map[wire.Origin]*originEvents), keys: make(map[journalKey]struct{})}
+}
+
+// ofLocked finds an origin, or makes room for a new one, whose events below quiet are
+// not missed.
+func (s *eventStore) ofLocked(origin wire.Origin, quiet uint32, now time.Time) *originEvents {
+	if o := s.origins[origin]; o != nil {
+		return o
+	}
+	var oldest wire.Origin
+	starts := 0
+	for other, o := range s.origins {
+		if other.Node != origin.Node {
+			continue
+		}
+		if starts == 0 || o.heard.Before(s.origins[oldest].heard) {
+			oldest = other
+		}
+		starts++
+	}
+	if starts >= maxStarts {
+		s.dropLocked(oldest)
+	}
+	o := &originEvents{next: 1, quiet: quiet, above: make(map[uint32]struct{}), held: make(map[uint32]*heldEvent), heard: now}
+	s.origins[origin] = o
+	return o
+}
+
+// add takes in an event whose mark was verified, and returns what is now to be
+// handed on, in order. One that is not wanted takes its place in the order, and is
+// neither handed on nor kept for others. fresh is false if this very event is held,
+// whoever marked it.
+func (s *eventStore) add(m wire.MarkedEvent, raw []byte, event Event, wanted bool, quiet uint32, now time.Time) (ready []Event, fresh bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := s.ofLocked(m.Origin, quiet, now)
+	o.heard = now
+	key := event.key()
+	_, known := s.keys[key]
+	var alone []Event
+	if wanted {
+		alone = []Event{event}
+	}
+	if held := o.held[m.Sequence]; held != nil && !bytes.Equal(held.raw[wire.MarkSize:], m.Event) {
+		// One sequence, two events. A client signed both, so both are delivered; the
+		// second is not passed on as that sequence.
+		s.counts.eventsForked.Add(1)
+		return alone, !known
+	}
+	_, above := o.above[m.Sequence]
+	if m.Sequence < o.next || above {
+		// Late, or given up before. The journal says whether it is a copy.
+		if wanted && !known {
+			s.holdLocked(o, m, key, raw, event.Expires)
+		}
+		return alone, !known
+	}
+	if first := uint64(o.next) + maxBeyond; uint64(m.Sequence) >= first {
+		s.advanceLocked(o, m.Sequence-maxBeyond+1)
+	}
+	o.above[m.Sequence] = struct{}{}
+	s.advanceLocked(o, o.next)
+	if o.gap.IsZero() && len(o.above) > 0 {
+		o.gap = now
+	}
+	if wanted && !known {
+		s.holdLocked(o, m, key, raw, event.Expires)
+	}
+	if !wanted {
+		return s.readyLocked(o, now), !known
+	}
+	at, _ := slices.BinarySearchFunc(o.waiting, m.Sequence, func(w waitingEvent, sequence uint32) int { return cmp.Compare(w.sequence, sequence) })
+	o.waiting = slices.Insert(o.waiting, at, waitingEvent{m.Sequence, event, now})
+	return s.readyLocked(o, now), !known
+}
+
+// own takes in an event of our own origin, the next in order.
+func (s *eventStore) own(m wire.Mark, key journalKey, raw []byte, expires, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := s.ofLocked(m.Origin, 1, now)
+	o.next, o.heard = m.Sequence+1, now
+	if _, known := s.keys[key]; !known {
+		s.holdLocked(o, wire.MarkedEvent{Mark: m}, key, raw, expires)
+	}
+}
+
+// advanceLocked moves next to at least the given sequence, and over all that follows
+// and is there. What it passes over and was expected counts as missing.
+func (s *eventStore) advanceLocked(o *originEvents, to uint32) (missing uint64) {
+	if to > o.next {
+		missing = uint64(to - o.next)
+		if o.quiet > o.next {
+			missing -= uint64(min(to, o.quiet) - o.next)
+		}
+		for sequence := range o.above {
+			if sequence < to {
+				delete(o.above, sequence)
+				if sequence >= o.quiet {
+					missing--
+				}
+			}
+		}
+		s.counts.eventsMissing.Add(missing)
+		o.next, o.gap = to, time.Time{}
+	}
+	for {
+		if _, ok := o.above[o.next]; !ok || o.next == math.MaxUint32 {
+			break
+		}
+		delete(o.above, o.next)
+		o.next++
+		o.gap = time.Time{} // another gap has its own time
+	}
+	return missing
+}
+
+// readyLocked takes out what need not wait any longer: all before next, and all up to
+// the last one that waited for orderWait.
+func (s *eventStore) readyLocked(o *originEvents, now time.Time) []Event {
+	count := 0
+	for i, w := range o.waiting {
+		if w.sequence < o.next {
+			count = i + 1
+		} else if now.Sub(w.since) >= orderWait {
+			s.counts.eventsUnordered.Add(uint64(i + 1 - count))
+			count = i + 1
+		}
+	}
+	var ready []Event
+	for _, w := range o.waiting[:count] {
+		ready = append(ready, w.event)
+	}
+	o.waiting = slices.Delete(o.waiting, 0, count)
+	return ready
+}
+
+func (s *eventStore) holdLocked(o *originEvents, m wire.MarkedEvent, key journalKey, raw []byte, expires time.Time) {
+	if o.held[m.Sequence] != nil {
+		return
+	}
+	h := &heldEvent{origin: m.Origin, sequence: m.Sequence, key: key, raw: bytes.Clone(raw), expires: expires}
+	h.age = s.ages.PushBack(h)
+	o.held[m.Sequence] = h
+	s.keys[key] = struct{}{}
+	s.bytes += len(h.raw)
+	for s.ages.Len() > maxHeldEvents || s.bytes > maxHeldBytes {
+		s.releaseLocked(s.ages.Front().Value.(*heldEvent))
+	}
+}
+
+func (s *eventStore) releaseLocked(h *heldEvent) {
+	s.ages.Remove(h.age)
+	s.bytes -= len(h.raw)
+	delete(s.keys, h.key)
+	if o := s.origins[h.origin]; o != nil {
+		delete(o.held, h.sequence)
+	}
+}
+
+func (s *eventStore) dropLocked(origin wire.Origin) {
+	o := s.origins[origin]
+	for _, h := range o.held {
+		s.releaseLocked(h)
+	}
+	// What waits for its turn is not heard: whoever has eight starts at a time makes
+	// them up.
+	delete(s.origins, origin)
+}
+
+// missing is what nobody brought in time.
+type missing struct {
+	origin wire.Origin
+	count  uint64
+}
+
+// tick forgets what has expired, gives up what nobody brings, and returns what has
+// waited for long enough.
+func (s *eventStore) tick(now time.Time) (ready []Event, lost []missing) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for origin, o := range s.origins {
+		if !o.gap.IsZero() && now.Sub(o.gap) >= missingAfter {
+			if n := s.advanceLocked(o, slices.Min(slices.Collect(maps.Keys(o.above)))); n > 0 {
+				lost = append(lost, missing{origin, n})
+			}
+		}
+		if o.gap.IsZero() && len(o.above) > 0 {
+			o.gap = now
+		}
+		ready = append(ready, s.readyLocked(o, now)...)
+		if len(o.held) == 0 && len(o.waiting) == 0 && now.Sub(o.heard) > originLife {
+			delete(s.origins, origin)
+		}
+	}
+	return ready, lost
+}
+
+// expire drops what is held and has expired. It looks at all of it.
+func (s *eventStore) expire(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for e := s.ages.Front(); e != nil; {
+		h := e.Value.(*heldEvent)
+		e = e.Next()
+		if !now.Before(h.expires) {
+			s.releaseLocked(h)
+		}
+	}
+}
+
+// gapOf returns an origin of which something is lacking that was expected.
+func (s *eventStore) gapOf() (wire.Origin, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for origin, o := range s.origins { // in random order
+		if !o.gap.IsZero() {
+			return origin, true
+		}
+	}
+	return wire.Origin{}, false
+}
+
+// tallies says what we have, of all origins.
+func (s *eventStore) tallies() []wire.Tally {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	order := slices.SortedFunc(maps.Keys(s.origins), wire.CompareOrigins)
+	var all []wire.Tally
+	from := [8]byte{}
+	for {
+		t := wire.Tally{From: from}
+		n := min(len(order), wire.MaxTally)
+		// One node's starts, eight at most, are not torn apart.
+		for n < len(order) && order[n-1].Node == order[n].Node {
+			n--
+		}
+		for _, origin := range order[:n] {
+			t.Entries = append(t.Entries, s.origins[origin].entry(origin))
+		}
+		order = order[n:]
+		if len(order) == 0 {
+			t.To = [8]byte(bytes.Repeat([]byte{0xff}, 8))
+			return append(all, t)
+		}
+		t.To = t.Entries[n-1].Node
+		all = append(all, t)
+		// The next one begins where this one ends: between them nothing is left out.
+		binary.BigEndian.PutUint64(from[:], binary.BigEndian.Uint64(t.To[:])+1)
+	}
+}
+
+func (o *originEvents) entry(origin wire.Origin) wire.TallyEntry {
+	e := wire.TallyEntry{Origin: origin, Next: o.next}
+	for sequence := range o.above {
+		if ahead := sequence - o.next; ahead < 64 {
+			e.Above |= 1 << ahead
+		}
+	}
+	return e
+}
+
+// answer returns what a member lacks by its tally, at most so many bytes, oldest
+// first, and whether we lack something that it has.
+func (s *eventStore) answer(t wire.Tally, most int) (items [][]byte, lacking bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	theirs := make(map[wire.Origin]wire.TallyEntry, len(t.Entries))
+	for _, e := range t.Entries {
+		theirs[e.Origin] = e
+		switch o := s.origins[e.Origin]; {
+		case o == nil:
+			lacking = lacking || e.Next > 1 || e.Above != 0
+		case o.next < e.Next:
+			lacking = true
+		default:
+			for ahead := uint32(1); ahead < 64 && !lacking; ahead++ {
+				_, have := o.above[e.Next+ahead]
+				lacking = e.Above>>ahead&1 == 1 && e.Next+ahead >= o.next && !have
+			}
+		}
+	}
+	for origin, o := range s.origins {
+		if bytes.Compare(origin.Node[:], t.From[:]) < 0 || bytes.Compare(origin.Node[:], t.To[:]) > 0 || len(o.held) == 0 {
+			continue
+		}
+		e, known := theirs[origin]
+		if known && e.Next >= o.next && len(o.above) == 0 {
+			continue
+		}
+		for _, sequence := range slices.Sorted(maps.Keys(o.held)) {
+			if known && (sequence < e.Next || sequence-e.Next < 64 && e.Above>>(sequence-e.Next)&1 == 1) {
+				continue
+			}
+			raw := o.held[sequence].raw
+			if most -= len(raw); most < 0 {
+				return items, lacking
+			}
+			items = append(items, raw)
+		}
+	}
+	return items, lacking
+}
