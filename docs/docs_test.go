@@ -7,12 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 )
 
-func TestThreatsNameTestsThatExist(t *testing.T) {
+func TestDocumentsNameTestsThatExist(t *testing.T) {
 	exists := make(map[string]bool)
 	err := filepath.WalkDir("..", func(path string, _ fs.DirEntry, err error) error {
 		if err != nil || !strings.HasSuffix(path, "_test.go") {
@@ -26,13 +27,38 @@ func TestThreatsNameTestsThatExist(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	named := all(`\b((?:Test|Fuzz|Benchmark)[A-Z]\w*)`, read(t, "threats.md"))
-	if len(named) < 20 {
-		t.Errorf("got %d names of tests: the document or this test is not what it was", len(named))
+	for _, document := range []string{"threats.md", "serf.md"} {
+		named := all(`\b((?:Test|Fuzz|Benchmark)[A-Z]\w*)`, read(t, document))
+		if len(named) < 20 {
+			t.Errorf("got %d names of tests in %s: the document or this test is not what it was", len(named), document)
+		}
+		for _, name := range named {
+			if !exists[name] {
+				t.Errorf("%s names %s, which is no test", document, name)
+			}
+		}
 	}
-	for _, name := range named {
-		if !exists[name] {
-			t.Errorf("threats.md names %s, which is no test", name)
+}
+
+func TestWhatStandsBesideSerfIsThere(t *testing.T) {
+	text := read(t, "serf.md")
+	flags := flagsOf(t, "../cmd/secgossip")
+	for _, name := range all("--([a-z][a-z-]*)", text) {
+		if !slices.Contains(flags, name) {
+			t.Errorf("serf.md names --%s, which is no flag", name)
+		}
+	}
+	contract := read(t, "../api/secgossip/v1/agent.proto")
+	calls := all("`([A-Z][A-Za-z]+)`", text[strings.Index(text, "## Calls"):strings.Index(text, "## Events and queries")])
+	for _, name := range calls {
+		if !strings.Contains(contract, "rpc "+name+"(") {
+			t.Errorf("serf.md names %s, which is no call", name)
+		}
+	}
+	for _, name := range all(`(?m)^  rpc (\w+)\(`, contract) {
+		ours := []string{"Revoke", "ListRevocations", "ListHandlers", "ListRuns", "Reload"} // Serf has nothing like it
+		if !slices.Contains(calls, name) && !slices.Contains(ours, name) {
+			t.Errorf("serf.md does not name %s", name)
 		}
 	}
 }

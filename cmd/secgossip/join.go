@@ -35,7 +35,6 @@ there must prove to be a node of the cluster. It fails only if none does.`,
 			return e.call(cmd.Context(), func(ctx context.Context, s *session) error { return e.join(ctx, s, req) })
 		},
 	}
-	cmd.Flags().BoolVar(&req.Replay, "replay", false, "ask for events that were fired before as well")
 	return cmd
 }
 

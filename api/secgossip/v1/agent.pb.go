@@ -3494,9 +3494,7 @@ func (*RespondQueryResponse) Descriptor() ([]byte, []int) {
 type JoinRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// HOST:PORT, or a bare host for the default port; 1 to 64 of them.
-	Addresses []string `protobuf:"bytes,1,rep,name=addresses,proto3" json:"addresses,omitempty"`
-	// Whether events fired before are wanted as well.
-	Replay        bool `protobuf:"varint,2,opt,name=replay,proto3" json:"replay,omitempty"`
+	Addresses     []string `protobuf:"bytes,1,rep,name=addresses,proto3" json:"addresses,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3536,13 +3534,6 @@ func (x *JoinRequest) GetAddresses() []string {
 		return x.Addresses
 	}
 	return nil
-}
-
-func (x *JoinRequest) GetReplay() bool {
-	if x != nil {
-		return x.Replay
-	}
-	return false
 }
 
 // JoinResponse says who answered.
@@ -4198,10 +4189,9 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"\x13RespondQueryRequest\x12\x19\n" +
 	"\bquery_id\x18\x01 \x01(\tR\aqueryId\x12\x18\n" +
 	"\apayload\x18\x02 \x01(\fR\apayload\"\x16\n" +
-	"\x14RespondQueryResponse\"C\n" +
+	"\x14RespondQueryResponse\"+\n" +
 	"\vJoinRequest\x12\x1c\n" +
-	"\taddresses\x18\x01 \x03(\tR\taddresses\x12\x16\n" +
-	"\x06replay\x18\x02 \x01(\bR\x06replay\"c\n" +
+	"\taddresses\x18\x01 \x03(\tR\taddresses\"c\n" +
 	"\fJoinResponse\x12\x1c\n" +
 	"\tcontacted\x18\x01 \x01(\rR\tcontacted\x125\n" +
 	"\bfailures\x18\x02 \x03(\v2\x19.secgossip.v1.JoinFailureR\bfailures\"?\n" +
