@@ -6,12 +6,14 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/secgossip/secgossip/rpcauth"
 )
 
 var large = flag.Bool("large", false, "live through stories of hundreds of nodes as well")
 
 // Thirty nodes, one in ten datagrams lost: everybody finds everybody, an event
-// reaches all of them, and a rotation carries everybody along.
+// reaches all of them, a rotation carries everybody along, and everybody answers.
 func TestThirtyNodesOverALossyNetwork(t *testing.T) {
 	if testing.Short() {
 		t.Skip("thirty nodes take a few seconds")
@@ -53,7 +55,31 @@ func TestThirtyNodesOverALossyNetwork(t *testing.T) {
 		if rotation.Using != size || !rotation.Removed {
 			t.Errorf("rotation ended as %+v", rotation)
 		}
+		everybodyAnswers(t, c, first)
 	})
+}
+
+// everybodyAnswers asks queries. With one in ten datagrams as many acks are lost: they
+// are said again until somebody has heard them.
+func everybodyAnswers(t *testing.T, c *cluster, first *host) {
+	size := len(c.hosts)
+	for _, h := range c.hosts {
+		answering(byName, h)
+	}
+	client := c.client("memo", "query:*")
+	for i, relay := range []int{0, 0, 3, 0} {
+		got := client.ask(first, fmt.Sprintf("load-%d", i), func(r *rpcauth.QueryRequest) { r.Relay = relay })
+		if len(got.acks) != size || len(got.answers) != size || len(got.missing) != 0 {
+			t.Errorf("query %d: %d acks, %d answers, missing %v", i, len(got.acks), len(got.answers), got.missing)
+		}
+	}
+	var relayed uint64
+	for _, h := range c.hosts {
+		relayed += h.node.counts.repliesRelayed.Load()
+	}
+	if relayed < uint64(size) {
+		t.Errorf("%d replies were passed on for others", relayed)
+	}
 }
 
 // Of 200 nodes in five rotations, a twentieth of all datagrams lost and 5 to 80 ms on

@@ -235,41 +235,6 @@ func TestTheUsualTimeoutIsSerfs(t *testing.T) {
 	})
 }
 
-// One in ten datagrams is lost, and with it as many acks: they are said again until
-// somebody has heard them.
-func TestThirtyNodesAnswerOverALossyNetwork(t *testing.T) {
-	if testing.Short() {
-		t.Skip("thirty nodes take a few seconds")
-	}
-	const size = 30
-	inBubble(t, func(t *testing.T, c *cluster) {
-		c.net.Loss(0.1)
-		c.net.Delay(5*time.Millisecond, 80*time.Millisecond)
-		first := c.host("n0").start()
-		for i := 1; i < size; i++ {
-			c.host(fmt.Sprintf("n%d", i)).start().join(first)
-		}
-		time.Sleep(time.Minute)
-		for _, h := range c.hosts {
-			answering(byName, h)
-		}
-		client := c.client("memo", "query:*")
-		for i, relay := range []int{0, 0, 3, 0} {
-			got := client.ask(first, fmt.Sprintf("load-%d", i), func(r *rpcauth.QueryRequest) { r.Relay = relay })
-			if len(got.acks) != size || len(got.answers) != size || len(got.missing) != 0 {
-				t.Errorf("query %d: %d acks, %d answers, missing %v", i, len(got.acks), len(got.answers), got.missing)
-			}
-		}
-		var relayed uint64
-		for _, h := range c.hosts {
-			relayed += h.node.counts.repliesRelayed.Load()
-		}
-		if relayed < size {
-			t.Errorf("%d replies were passed on for others", relayed)
-		}
-	})
-}
-
 func TestALongAnswerComesWhole(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
