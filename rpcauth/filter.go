@@ -146,3 +146,28 @@ func (m tagMatcher) match(tags map[string]string) bool {
 	}
 	return true
 }
+
+// maxExpression bounds an expression for members. One of RE2 takes time in proportion
+// to its length and to that of the text, so a bound of the length is enough.
+const maxExpression = 256
+
+// WholeMatch compiles an expression by which members are chosen, at most 256 bytes. It
+// must match from end to end; an empty one matches everything. Errors begin with what.
+func WholeMatch(what, expression string) (*regexp.Regexp, error) {
+	if expression == "" {
+		expression = "(?s).*"
+	}
+	if len(expression) > maxExpression {
+		return nil, fmt.Errorf("%s: an expression of %d bytes: at most %d", what, len(expression), maxExpression)
+	}
+	// Alone first: "a)|(b" would only compile between our brackets, and mean less than
+	// it seems to.
+	if _, err := regexp.Compile(expression); err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	compiled, err := regexp.Compile(`\A(?:` + expression + `)\z`)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	return compiled, nil
+}

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	secgossipv1 "github.com/secgossip/secgossip/api/secgossip/v1"
+	"github.com/secgossip/secgossip/rpcauth"
 )
 
 // memberView is a member as --json shows it.
@@ -69,9 +70,6 @@ func newMembersCmd(e *env) *cobra.Command {
 	return cmd
 }
 
-// maxExpression is what an agent takes, in bytes.
-const maxExpression = 256
-
 // request has the agent choose: what is wrong with an expression was said before.
 func (f *memberFilter) request() *secgossipv1.ListMembersRequest {
 	req := &secgossipv1.ListMembersRequest{Name: f.name, Status: f.status, Tags: make(map[string]string)}
@@ -106,22 +104,12 @@ func (f *memberFilter) compile() error {
 	return nil
 }
 
-// wholeMatch compiles an expression that must match from end to end; an empty
-// one matches everything.
+// wholeMatch compiles an expression as the agent does, of which it is a usage error
+// that it does not compile.
 func wholeMatch(what, expression string) (*regexp.Regexp, error) {
-	if expression == "" {
-		expression = "(?s).*"
-	}
-	if len(expression) > maxExpression {
-		return nil, fmt.Errorf("%w: %s: an expression of %d bytes: at most %d", errUsage, what, len(expression), maxExpression)
-	}
-	// Alone first: "a)|(b" would compile between our brackets, and mean another thing.
-	if _, err := regexp.Compile(expression); err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", errUsage, what, err)
-	}
-	compiled, err := regexp.Compile(`\A(?:` + expression + `)\z`)
+	compiled, err := rpcauth.WholeMatch(what, expression)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", errUsage, what, err)
+		return nil, fmt.Errorf("%w: %w", errUsage, err)
 	}
 	return compiled, nil
 }

@@ -14,12 +14,10 @@ import (
 	"github.com/secgossip/secgossip/secgossip"
 )
 
-// Limits of what a client may ask. An expression of RE2 takes time in proportion to
-// its length and to that of the text, so a bound of the length is enough.
+// Limits of what a client may ask.
 const (
 	maxJoinAddresses = 64
 	maxAddress       = 261 // the longest name of the DNS, a colon and a port, and brackets
-	maxExpression    = 256
 	maxTagFilters    = 32
 )
 
@@ -97,10 +95,10 @@ type chooser struct {
 }
 
 func newChooser(req *secgossipv1.ListMembersRequest) (c chooser, err error) {
-	if c.name, err = wholeMatch("name", req.GetName()); err != nil {
+	if c.name, err = rpcauth.WholeMatch("name", req.GetName()); err != nil {
 		return c, err
 	}
-	if c.status, err = wholeMatch("status", req.GetStatus()); err != nil {
+	if c.status, err = rpcauth.WholeMatch("status", req.GetStatus()); err != nil {
 		return c, err
 	}
 	if len(req.GetTags()) > maxTagFilters {
@@ -108,32 +106,11 @@ func newChooser(req *secgossipv1.ListMembersRequest) (c chooser, err error) {
 	}
 	c.tags = make(map[string]*regexp.Regexp)
 	for name, expression := range req.GetTags() {
-		if c.tags[name], err = wholeMatch(fmt.Sprintf("tag %.64q", name), expression); err != nil {
+		if c.tags[name], err = rpcauth.WholeMatch(fmt.Sprintf("tag %.64q", name), expression); err != nil {
 			return c, err
 		}
 	}
 	return c, nil
-}
-
-// wholeMatch compiles an expression that must match from end to end; an empty one
-// matches everything.
-func wholeMatch(what, expression string) (*regexp.Regexp, error) {
-	if expression == "" {
-		return regexp.MustCompile(`(?s)^.*$`), nil
-	}
-	if len(expression) > maxExpression {
-		return nil, fmt.Errorf("%s: an expression of %d bytes: at most %d", what, len(expression), maxExpression)
-	}
-	// Alone first: "a)|(b" would only compile between our brackets, and mean less than
-	// it seems to.
-	if _, err := regexp.Compile(expression); err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
-	}
-	compiled, err := regexp.Compile(`\A(?:` + expression + `)\z`)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
-	}
-	return compiled, nil
 }
 
 func (c chooser) wants(m secgossip.Member) bool {
