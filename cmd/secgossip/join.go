@@ -22,8 +22,7 @@ type joinFailureView struct {
 }
 
 func newJoinCmd(e *env) *cobra.Command {
-	req := new(secgossipv1.JoinRequest)
-	cmd := &cobra.Command{
+	return &cobra.Command{
 		Use:   "join ADDRESS...",
 		Short: "Make the agent join the cluster by the addresses of members",
 		Long: `join makes the agent contact each address, HOST:PORT or a host. Whatever answers
@@ -31,15 +30,13 @@ there must prove to be a node of the cluster. It fails only if none does.`,
 		Example: "  secgossip join 203.0.113.7 203.0.113.8:7946",
 		Args:    usageArgs(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			req.Addresses = args
-			return e.call(cmd.Context(), func(ctx context.Context, s *session) error { return e.join(ctx, s, req) })
+			return e.call(cmd.Context(), func(ctx context.Context, s *session) error { return e.join(ctx, s, args) })
 		},
 	}
-	return cmd
 }
 
-func (e *env) join(ctx context.Context, s *session, req *secgossipv1.JoinRequest) error {
-	answer, err := s.Join(ctx, req)
+func (e *env) join(ctx context.Context, s *session, addresses []string) error {
+	answer, err := s.Join(ctx, &secgossipv1.JoinRequest{Addresses: addresses})
 	if err != nil {
 		return err
 	}
@@ -49,7 +46,7 @@ func (e *env) join(ctx context.Context, s *session, req *secgossipv1.JoinRequest
 		fmt.Fprintf(e.stderr, "%s: %s\n", safe(f.GetAddress()), safe(f.GetReason()))
 	}
 	if view.Contacted == 0 {
-		return fmt.Errorf("nobody answered at any of %d addresses", len(req.GetAddresses()))
+		return fmt.Errorf("nobody answered at any of %d addresses", len(addresses))
 	}
 	return e.print(view, func(w io.Writer) {
 		fmt.Fprintf(w, "Successfully joined cluster by contacting %d nodes.\n", view.Contacted)

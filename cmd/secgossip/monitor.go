@@ -1,10 +1,9 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
-	"os/signal"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -21,29 +20,10 @@ until it is stopped. Events and member changes are among them.`,
 		Example: "  secgossip monitor --log-level debug",
 		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := e.connect()
-			if err != nil {
-				return err
+			open := func(ctx context.Context, s *session) (receiver[*secgossipv1.StreamLogsResponse], error) {
+				return s.StreamLogs(ctx, &secgossipv1.StreamLogsRequest{Level: level})
 			}
-			defer s.Close()
-			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
-			defer stop()
-			stream, err := s.StreamLogs(ctx, &secgossipv1.StreamLogsRequest{Level: level})
-			if err != nil {
-				return s.explain(err)
-			}
-			for {
-				batch, err := stream.Receive()
-				if ctx.Err() != nil {
-					return nil
-				}
-				if err != nil {
-					return s.streamEnd(err)
-				}
-				if err := e.showLog(batch); err != nil {
-					return err
-				}
-			}
+			return follow(cmd.Context(), e, open, e.showLog)
 		},
 	}
 	cmd.Flags().StringVar(&level, "log-level", "info", "show this level and above: debug, info, warn or error; it may be below the agent's own")

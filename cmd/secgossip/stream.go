@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -39,30 +40,41 @@ agent waits for an answer by respond until each query's deadline.`,
 		Example: "  secgossip stream user:deploy member-failed",
 		Args:    cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := e.connect()
-			if err != nil {
-				return err
+			open := func(ctx context.Context, s *session) (receiver[*secgossipv1.StreamEventsResponse], error) {
+				return s.StreamEvents(ctx, &secgossipv1.StreamEventsRequest{Filters: args})
 			}
-			defer s.Close()
-			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
-			defer stop()
-			stream, err := s.StreamEvents(ctx, &secgossipv1.StreamEventsRequest{Filters: args})
-			if err != nil {
-				return s.explain(err)
-			}
-			for {
-				batch, err := stream.Receive()
-				if ctx.Err() != nil {
-					return nil
-				}
-				if err != nil {
-					return s.streamEnd(err)
-				}
-				if err := e.show(batch); err != nil {
-					return err
-				}
-			}
+			return follow(cmd.Context(), e, open, e.show)
 		},
+	}
+}
+
+// receiver is a stream of an agent's.
+type receiver[T any] interface{ Receive() (T, error) }
+
+// follow opens a stream and shows what comes until somebody stops this command.
+func follow[T any](ctx context.Context, e *env, open func(context.Context, *session) (receiver[T], error), show func(T) error) error {
+	s, err := e.connect()
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	stream, err := open(ctx, s)
+	if err != nil {
+		return s.explain(err)
+	}
+	for {
+		batch, err := stream.Receive()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return s.streamEnd(err)
+		}
+		if err := show(batch); err != nil {
+			return err
+		}
 	}
 }
 
