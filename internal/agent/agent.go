@@ -130,8 +130,6 @@ func (a *Agent) start(at home.Home, settle settle) error {
 	a.rpc = rpc.NewListener(listener, a.identity.Trust.ServerTLS(own, []pki.Kind{pki.KindClient}, time.Now))
 	verifier := rpcauth.NewVerifier(a.identity.Trust)
 	watcher := &observer{
-		name:    string(a.identity.Identity.Name),
-		tags:    a.tagsNow,
 		runner:  a.runner,
 		hub:     events,
 		logger:  a.logger,

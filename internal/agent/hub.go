@@ -50,7 +50,7 @@ func (h *hub) unsubscribe(s *subscriber) {
 	delete(h.subscribers, s)
 }
 
-// publish gives a record to every stream that wants it.
+// publish gives a record to every stream that wants it, by the kind and name of e.
 func (h *hub) publish(e handler.Event, record *secgossipv1.EventRecord) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -18,8 +18,6 @@ import (
 
 // observer hands what the gossip core reports to the runner and to streams.
 type observer struct {
-	name    string
-	tags    func() map[string]string // as they are now
 	runner  *remote
 	hub     *hub
 	logger  *slog.Logger
@@ -39,16 +37,12 @@ func (o *observer) MemberEvent(kind string, m secgossip.Member) {
 
 // membersEvent delivers a member event about all whom it befell.
 func (o *observer) membersEvent(kind string, members []secgossip.Member) {
-	event := handler.Event{Kind: handler.Kind(kind), SelfName: o.name, SelfTags: o.tags()}
 	var messages []*secgossipv1.Member
 	for _, m := range members {
-		event.Members = append(event.Members, handler.Member{
-			Name: m.Name, Addr: m.Endpoint.Addr(), Role: m.Tags["role"], Tags: m.Tags,
-		})
 		messages = append(messages, memberMessage(m))
 	}
 	o.passedOn(o.runner.members(kind, members))
-	o.hub.publish(event, &secgossipv1.EventRecord{
+	o.hub.publish(handler.Event{Kind: handler.Kind(kind)}, &secgossipv1.EventRecord{
 		Seen: timestamppb.New(o.nowFunc()),
 		Kind: &secgossipv1.EventRecord_Member{Member: &secgossipv1.MemberEvent{
 			Type: kind, Members: messages,
@@ -60,21 +54,8 @@ func (o *observer) membersEvent(kind string, members []secgossip.Member) {
 func (o *observer) UserEvent(e secgossip.Event) {
 	id := hex.EncodeToString(e.ID[:])
 	o.logger.Info("user event", "event", e.Name, "event_id", id, "principal", e.Principal)
-	event := handler.Event{
-		Kind:      handler.KindUser,
-		Name:      e.Name,
-		LTime:     e.LTime,
-		Payload:   e.Payload,
-		Principal: e.Principal,
-		TokenID:   hex.EncodeToString(e.TokenID[:]),
-		EventID:   id,
-		Origin:    e.Origin,
-		Expires:   e.Expires,
-		SelfName:  o.name,
-		SelfTags:  o.tags(),
-	}
 	o.passedOn(o.runner.user(e))
-	o.hub.publish(event, &secgossipv1.EventRecord{
+	o.hub.publish(handler.Event{Kind: handler.KindUser, Name: e.Name}, &secgossipv1.EventRecord{
 		Seen: timestamppb.New(o.nowFunc()),
 		Kind: &secgossipv1.EventRecord_User{User: &secgossipv1.UserEvent{
 			EventId:      id,

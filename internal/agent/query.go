@@ -18,21 +18,7 @@ import (
 func (o *observer) Query(q secgossip.Query) {
 	id := hex.EncodeToString(q.ID[:])
 	o.logger.Info("query", "query", q.Name, "event_id", id, "principal", q.Principal)
-	event := handler.Event{
-		Kind:      handler.KindQuery,
-		Name:      q.Name,
-		LTime:     q.LTime,
-		Payload:   q.Payload,
-		Principal: q.Principal,
-		TokenID:   hex.EncodeToString(q.TokenID[:]),
-		EventID:   id,
-		Origin:    q.Origin,
-		Expires:   q.Expires,
-		Deadline:  q.Deadline,
-		SelfName:  o.name,
-		SelfTags:  o.tags(),
-	}
-	o.hub.publish(event, &secgossipv1.EventRecord{
+	o.hub.publish(handler.Event{Kind: handler.KindQuery, Name: q.Name}, &secgossipv1.EventRecord{
 		Seen: timestamppb.New(o.nowFunc()),
 		Kind: &secgossipv1.EventRecord_Query{Query: &secgossipv1.Query{
 			QueryId:      id,
