@@ -24,3 +24,7 @@ func (*confinement) rehearse(Spec) ([]Layer, error) { return nil, ErrUnsupported
 func (*confinement) run(context.Context, string, Event) Result {
 	return Result{ExitCode: -1, Err: ErrUnsupported}
 }
+
+func (*confinement) provide(context.Context, string, []string, Event) Result {
+	return Result{ExitCode: -1, Err: ErrUnsupported}
+}

@@ -58,6 +58,11 @@ func (a *Agent) serveMetrics() {
 func (a *Agent) figures() []metrics.Metric {
 	f := a.node.Figures()
 	var runs, failures, waiting uint64
+	var asked, unanswered uint64
+	for number := range a.plan.providers {
+		m := a.runner.provided(number)
+		asked, unanswered = asked+m.Runs, unanswered+m.Failures
+	}
 	dropped := a.runner.link.Dropped() // which no handler has seen
 	for _, s := range a.runner.fares().handlers {
 		runs, failures, dropped, waiting = runs+s.Runs, failures+s.Failures, dropped+s.Dropped, waiting+uint64(s.Waiting)
@@ -80,6 +85,8 @@ func (a *Agent) figures() []metrics.Metric {
 		{Name: "secgossip_rpc_total", Help: "Connections to the RPC.", Kind: metrics.Counter, Label: "what", Values: floats(a.rpcCounters())},
 		{Name: "secgossip_handler_total", Help: "What became of runs of handlers.", Kind: metrics.Counter, Label: "what",
 			Values: map[string]float64{"runs": float64(runs), "failures": float64(failures), "events_dropped": float64(dropped)}},
+		{Name: "secgossip_provider_total", Help: "What became of runs of providers.", Kind: metrics.Counter, Label: "what",
+			Values: map[string]float64{"runs": float64(asked), "failures": float64(unanswered)}},
 		metrics.One("secgossip_handler_waiting", "Events that wait for a handler.", metrics.Gauge, float64(waiting)),
 	}
 }
