@@ -46,14 +46,15 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	bin := flag.String("bin", "", "the program secgossip, built")
+	only := flag.String("only", "", "make this measurement alone, by its name")
 	flag.Parse()
-	if err := run(ctx, *bin); err != nil {
+	if err := run(ctx, *bin, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, bin string) (err error) {
+func run(ctx context.Context, bin, only string) (err error) {
 	if bin == "" {
 		return fmt.Errorf("-bin is missing: build secgossip first, with `make build`")
 	}
@@ -75,7 +76,7 @@ func run(ctx context.Context, bin string) (err error) {
 		"serf":      func(ctx context.Context) (system, error) { return startSerf(ctx, serf, filepath.Join(folder, "logs")) },
 	} {
 		fmt.Fprintf(os.Stderr, "measuring %s\n", name)
-		figures, err := measure(ctx, start)
+		figures, err := measure(ctx, start, only)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
@@ -85,7 +86,7 @@ func run(ctx context.Context, bin string) (err error) {
 	return nil
 }
 
-func measure(ctx context.Context, start func(context.Context) (system, error)) (figures []figure, err error) {
+func measure(ctx context.Context, start func(context.Context) (system, error), only string) (figures []figure, err error) {
 	s, err := start(ctx)
 	if err != nil {
 		return nil, err
@@ -96,6 +97,9 @@ func measure(ctx context.Context, start func(context.Context) (system, error)) (
 		}
 	}()
 	for _, m := range measurements {
+		if only != "" && m.what != only {
+			continue
+		}
 		fmt.Fprintf(os.Stderr, "  %s\n", m.what)
 		more, err := m.measure(ctx, s)
 		if err != nil {
