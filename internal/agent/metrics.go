@@ -80,6 +80,7 @@ func (a *Agent) figures() []metrics.Metric {
 		metrics.One("secgossip_keepers_alive", "Keepers that are alive. 0 means that nobody replaces epochs.", metrics.Gauge, float64(f.Keepers)),
 		metrics.One("secgossip_nodes_behind", "Live members not known to use the epoch in use.", metrics.Gauge, float64(f.Behind)),
 		metrics.One("secgossip_clock_offset_seconds", "How far the clocks of most members are ahead of this host.", metrics.Gauge, f.ClockOffset.Seconds()),
+		metrics.One("secgossip_files_unwritten", "Files of this node that the disk did not take the last time.", metrics.Gauge, float64(f.Unwritten)),
 		{Name: "secgossip_gossip_total", Help: "What was sent, received, refused and dropped on the gossip port.",
 			Kind: metrics.Counter, Label: "what", Values: floats(f.Counters)},
 		{Name: "secgossip_rpc_total", Help: "Connections to the RPC.", Kind: metrics.Counter, Label: "what", Values: floats(a.rpcCounters())},

@@ -68,7 +68,7 @@ func newRunner(at home.Home, settings Settings, plan plan, who account, log io.W
 	if err := at.MakeRunner(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSetup, err)
 	}
-	r.started.path = filepath.Join(at.Runner(), "runs.journal")
+	r.started.path, r.started.cluster = filepath.Join(at.Runner(), "runs.journal"), public.Trust.Cluster()
 	r.handlers, err = handler.New(handler.Config{
 		Specs:         plan.handlers,
 		Settings:      settings.handlerSettings(plan.timeout),
