@@ -1,6 +1,8 @@
 package rpc
 
 import (
+	"bytes"
+	"encoding/base64"
 	"errors"
 	"io"
 	"net"
@@ -10,6 +12,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/secgossip/secgossip/api/secgossip/v1/secgossipv1connect"
+	"github.com/secgossip/secgossip/rpcauth"
 )
 
 // serveBounded serves handler, without TLS so that a test can write by hand.
@@ -141,6 +146,26 @@ func TestTheDeadlineOfABodyEndsWithIt(t *testing.T) {
 			t.Errorf("after the body: deadline %v, want none", last)
 		}
 	}), time.Minute, time.Minute).ServeHTTP(d, r)
+}
+
+// Only what carries a payload may be large.
+func TestBodiesHaveTheLimitOfTheirCall(t *testing.T) {
+	for path, most := range map[string]int64{
+		secgossipv1connect.AgentServiceFireEventProcedure:    largeRequest,
+		secgossipv1connect.AgentServiceRespondQueryProcedure: largeRequest,
+		secgossipv1connect.AgentServiceFollowEventProcedure:  MaxRequest,
+		secgossipv1connect.AgentServiceJoinProcedure:         MaxRequest,
+	} {
+		r := httptest.NewRequest(http.MethodPost, path, bytes.NewReader(make([]byte, 2<<20)))
+		bounded(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			if n, err := io.Copy(io.Discard, r.Body); n != most || err == nil {
+				t.Errorf("%s: %d bytes are read, %v; want %d and an error", path, n, err, most)
+			}
+		}), time.Minute, time.Minute).ServeHTTP(&deadlines{}, r)
+	}
+	if event := base64.StdEncoding.EncodedLen(rpcauth.MaxEventSize) + base64.StdEncoding.EncodedLen(rpcauth.MaxLargePayload) + 100; event > largeRequest {
+		t.Errorf("the largest event has %d bytes in JSON, and %d are allowed", event, largeRequest)
+	}
 }
 
 func TestABodyOverTheLimitIsCutOff(t *testing.T) {

@@ -9,13 +9,13 @@ import (
 	"github.com/secgossip/secgossip/api/secgossip/v1/secgossipv1connect"
 )
 
-// MaxRequest is the longest request body in bytes. The largest request there is,
-// FireEvent in JSON, has 5.5 kB; the rest is room for requests to come.
+// MaxRequest is the longest request body in bytes, for all but two: a signed event in
+// JSON has 5.5 kB, and the rest is room for requests to come.
 const MaxRequest = 64 << 10
 
-// maxAnswerRequest is MaxRequest for RespondQuery alone: an answer of 1 MiB, in the
-// base64 of JSON.
-const maxAnswerRequest = 1<<20*4/3 + 1<<10
+// largeRequest is MaxRequest for FireEvent and RespondQuery: a payload or an answer of 1
+// MiB, in the base64 of JSON, and an event.
+const largeRequest = 1<<20*4/3 + 8<<10
 
 // How long a caller may keep us waiting, and how much it may make us hold.
 const (
@@ -63,8 +63,9 @@ func bounded(next http.Handler, body, stall time.Duration) http.Handler {
 			// Errors: both protocols of our server have deadlines.
 			_ = control.SetReadDeadline(time.Now().Add(body))
 			most := int64(MaxRequest)
-			if r.URL.Path == secgossipv1connect.AgentServiceRespondQueryProcedure {
-				most = maxAnswerRequest
+			switch r.URL.Path {
+			case secgossipv1connect.AgentServiceFireEventProcedure, secgossipv1connect.AgentServiceRespondQueryProcedure:
+				most = largeRequest
 			}
 			r.Body = &timedBody{ReadCloser: http.MaxBytesReader(w, r.Body, most), control: control}
 		}
