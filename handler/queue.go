@@ -19,9 +19,10 @@ type queue struct {
 	lost        func(Event)   // is told of what had to go; nil: nobody is
 }
 
-// maxQueuedPayload bounds the payloads that wait for one handler, in bytes: 16 of the
-// largest. Several handlers that wait for one event share its payload.
-const maxQueuedPayload = 16 << 20
+// maxQueuedPayload bounds the payloads that wait for one handler, in bytes: as many of the
+// largest as wait by default, and all that a node takes in in a minute. Several handlers
+// that wait for one event share its payload.
+const maxQueuedPayload = DefaultQueue << 20
 
 func newQueue(size int) *queue {
 	return &queue{events: make([]Event, size), ready: make(chan struct{}, 1)}

@@ -36,18 +36,19 @@ func TestFullQueueDropsTheOldestAndCounts(t *testing.T) {
 
 // However few events wait, their payloads are bounded.
 func TestQueueOfLargePayloadsIsBounded(t *testing.T) {
-	q := newQueue(DefaultQueue)
-	for i := range DefaultQueue {
-		q.push(Event{LTime: uint64(i), Payload: make([]byte, 1<<20)})
+	const most, size = maxQueuedPayload >> 20, 100
+	q := newQueue(size)
+	large := make([]byte, 1<<20)
+	for i := range size {
+		q.push(Event{LTime: uint64(i), Payload: large})
 	}
-	const most = maxQueuedPayload >> 20
-	if waiting, dropped, overflowing := q.counts(); waiting != most || dropped != DefaultQueue-most || !overflowing || q.payload != maxQueuedPayload {
+	if waiting, dropped, overflowing := q.counts(); waiting != most || dropped != size-most || !overflowing || q.payload != maxQueuedPayload {
 		t.Errorf("%d events of %d bytes wait, %d dropped; want %d and the others dropped", waiting, q.payload, dropped, most)
 	}
 	q.push(Event{LTime: 1000})
 	for i := range uint64(most) {
-		if e, _ := q.take(); e.LTime != DefaultQueue-most+i {
-			t.Fatalf("got event %d, want %d", e.LTime, DefaultQueue-most+i)
+		if e, _ := q.take(); e.LTime != size-most+i {
+			t.Fatalf("got event %d, want %d", e.LTime, size-most+i)
 		}
 	}
 	if e, ok := q.take(); !ok || e.LTime != 1000 || q.payload != 0 {

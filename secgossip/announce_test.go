@@ -176,6 +176,8 @@ func TestPayloadThatItsClientDidNotSignIsNotDelivered(t *testing.T) {
 func TestNothingIsPulledForWhatIsNotToBeDelivered(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _ := c.three()
+		c.host("e").start().join(a)
+		c.settle()
 		client := c.client("memo", "event:mem*")
 		large := string(aPayload(1, 1000))
 		altered := client.sign("memo", large)
@@ -197,11 +199,49 @@ func TestNothingIsPulledForWhatIsNotToBeDelivered(t *testing.T) {
 			t.Errorf("%d are wanted and %d refused", n, refused)
 		}
 		b.node.pulls.mu.Unlock()
-		time.Sleep(time.Second)
-		b.node.pulls.mu.Lock()
-		defer b.node.pulls.mu.Unlock()
-		if b.node.pulls.running > maxPulling || b.node.pulls.from["a"] > pullsPerMember {
-			t.Errorf("%d are under way, %d from a", b.node.pulls.running, b.node.pulls.from["a"])
+		c.net.Delay(100*time.Millisecond, 100*time.Millisecond)
+		most, mostOfA := 0, 0
+		for range 200 {
+			time.Sleep(20 * time.Millisecond)
+			b.node.pulls.mu.Lock()
+			most, mostOfA = max(most, b.node.pulls.running), max(mostOfA, b.node.pulls.from["a"])
+			b.node.pulls.mu.Unlock()
+		}
+		if most != maxPulling || mostOfA != pullsPerMember {
+			t.Errorf("%d are under way at once, %d from a; want %d and %d", most, mostOfA, maxPulling, pullsPerMember)
+		}
+	})
+}
+
+// An origin whose streams are slow is waited for a moment, and then others are asked.
+func TestOthersAreAskedWhenTheOriginIsSlowOrAway(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b, d := c.three()
+		now := time.Now()
+		w := &pull{event: Event{Origin: "a"}, next: now}
+		asked := func(h *host, after time.Duration) string {
+			from, soon := h.node.whoMayHave(w, now.Add(after))
+			if from == nil {
+				return fmt.Sprint(soon)
+			}
+			return string(from.Name)
+		}
+		if got := asked(b, 0); got != "a" {
+			t.Errorf("at first %s is asked, want a", got)
+		}
+		w.tries = 1
+		if got := asked(b, 0) + asked(b, 0) + asked(b, 0); !strings.Contains("aaa aad ada add daa dad dda ddd", got) {
+			t.Errorf("then %s are asked, want any", got)
+		}
+		w.tries = 2
+		b.node.pulls.from["a"] = pullsPerMember
+		if got, later := asked(b, pullPatience-1), asked(b, pullPatience); got != "true" || later != "d" {
+			t.Errorf("when a has enough to do: %s, and later %s is asked; want to wait, and d", got, later)
+		}
+		a.crash()
+		time.Sleep(time.Minute)
+		if got := asked(d, 0); got != "b" {
+			t.Errorf("when a is away %s is asked, want b", got)
 		}
 	})
 }
@@ -260,19 +300,21 @@ func TestPayloadMustBeTheOneThatTheEventAnnounces(t *testing.T) {
 func TestClientHearsThatLargeEventsComeTooFast(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _ := c.three()
+		const most = 16
+		a.node.payloads.most = most
 		client := c.client("memo", "event:*")
 		var want []string
 		for i := 0; ; i++ {
 			err := client.fireLarge(a, "deploy", aPayload(i, 600))
 			if errors.Is(err, ErrBusy) {
 				break
-			} else if err != nil || i > maxPayloads {
+			} else if err != nil || i > most {
 				t.Fatalf("event %d: %v", i, err)
 			}
 			want = append(want, sumOf("deploy", aPayload(i, 600)))
 		}
-		if len(want) != maxPayloads {
-			t.Errorf("%d were taken, want %d", len(want), maxPayloads)
+		if len(want) != most {
+			t.Errorf("%d were taken, want %d", len(want), most)
 		}
 		time.Sleep(payloadAge)
 		if err := client.fireLarge(a, "deploy", aPayload(1000, 600)); err != nil {

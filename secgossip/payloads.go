@@ -26,8 +26,10 @@ import (
 // A file is called payload-DIGEST-EXPIRES, SHA-256 in hexadecimal and milliseconds since
 // 1970, and holds nothing but the payload: its name is its checksum.
 type payloads struct {
-	folder string        // empty: memory only
-	turn   chan struct{} // holds a token while nobody writes
+	folder    string        // empty: memory only
+	turn      chan struct{} // holds a token while nobody writes
+	most      int           // maxPayloads, and maxPayloadBytes; a test has fewer
+	mostBytes int
 
 	mu    sync.Mutex
 	held  map[payloadDigest]*heldPayload
@@ -47,13 +49,14 @@ type heldPayload struct {
 }
 
 const (
-	// maxPayloads and maxPayloadBytes bound what is kept: 64 of the largest.
-	maxPayloads     = 64
-	maxPayloadBytes = maxPayloads * wire.MaxLargePayload
+	// maxPayloads and maxPayloadBytes bound what is kept: 64 of the largest, or three a
+	// second of short ones for as long as events live by default.
+	maxPayloads     = 1024
+	maxPayloadBytes = 64 * wire.MaxLargePayload
 
 	// payloadAge is how long a payload is safe from newer ones when there is no room: a
-	// live member has pulled it by then. So a cluster takes in 64 MiB a minute at most,
-	// and clients hear that it is busy before anything is lost.
+	// live member has pulled it by then. So a cluster takes in as much in a minute at
+	// most, and clients hear that it is busy before anything is lost.
 	payloadAge = time.Minute
 
 	// payloadWait is how long somebody waits for a slow disk.
@@ -63,10 +66,13 @@ const (
 )
 
 // errPayloadsFull means that large events come faster than they are spread. It is ErrBusy.
-var errPayloadsFull = fmt.Errorf("%w: %d payloads of the last minute are kept, which is the most", ErrBusy, maxPayloads)
+var errPayloadsFull = fmt.Errorf("%w: the payloads of the last minute are %d or have %d MiB", ErrBusy, maxPayloads, maxPayloadBytes>>20)
 
 func newPayloads(folder string) *payloads {
-	p := &payloads{folder: folder, turn: make(chan struct{}, 1), held: make(map[payloadDigest]*heldPayload)}
+	p := &payloads{
+		folder: folder, turn: make(chan struct{}, 1), held: make(map[payloadDigest]*heldPayload),
+		most: maxPayloads, mostBytes: maxPayloadBytes,
+	}
 	p.turn <- struct{}{}
 	return p
 }
@@ -102,7 +108,7 @@ func (p *payloads) load(now time.Time) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, h := range found {
-		if len(p.held) >= maxPayloads || p.held[h.digest] != nil {
+		if len(p.held) >= p.most || p.bytes+h.size > p.mostBytes || p.held[h.digest] != nil {
 			_ = os.Remove(p.path(h))
 			continue
 		}
@@ -157,7 +163,7 @@ func (p *payloads) room(size int, now time.Time) bool {
 			count, bytes = count-1, bytes-h.size
 		}
 	}
-	return count < maxPayloads && bytes+size <= maxPayloadBytes
+	return count < p.most && bytes+size <= p.mostBytes
 }
 
 // spare reports whether a payload may go for a newer one.
@@ -168,7 +174,7 @@ func (h *heldPayload) spare(now time.Time) bool {
 // makeRoomLocked takes out what has expired, and the oldest ones of which there are too
 // many.
 func (p *payloads) makeRoomLocked(size int, now time.Time) (out []*heldPayload, ok bool) {
-	full := func() bool { return len(p.held) >= maxPayloads || p.bytes+size > maxPayloadBytes }
+	full := func() bool { return len(p.held) >= p.most || p.bytes+size > p.mostBytes }
 	for _, expired := range []bool{true, false} {
 		for e := p.ages.Front(); e != nil; {
 			h := e.Value.(*heldPayload)

@@ -42,8 +42,9 @@ func TestPayloadsAreBounded(t *testing.T) {
 	for _, folder := range []string{"", t.TempDir()} {
 		now := time.Unix(1_800_000_000, 0)
 		p := newPayloads(folder)
+		p.most = 16
 		var digests []payloadDigest
-		for i := range maxPayloads {
+		for i := range p.most {
 			digests = append(digests, p.mustPut(t, aPayload(i, 1000), now.Add(time.Hour), now.Add(time.Duration(i)*time.Millisecond)))
 		}
 		one := aPayload(1000, 1000)
@@ -57,8 +58,8 @@ func TestPayloadsAreBounded(t *testing.T) {
 			t.Error("after a minute there is no room for another")
 		}
 		digest := p.mustPut(t, one, later.Add(time.Hour), later)
-		if p.has(digests[0], 1000) || !p.has(digests[1], 1000) || !p.has(digest, 1000) || len(p.held) != maxPayloads || p.ages.Len() != maxPayloads {
-			t.Errorf("%d are held; want %d, and of the oldest that one is gone", len(p.held), maxPayloads)
+		if p.has(digests[0], 1000) || !p.has(digests[1], 1000) || !p.has(digest, 1000) || len(p.held) != p.most || p.ages.Len() != p.most {
+			t.Errorf("%d are held; want %d, and of the oldest that one is gone", len(p.held), p.most)
 		}
 		if got := p.get(digest); !bytes.Equal(got, one) {
 			t.Errorf("got %d bytes, want those that were put", len(got))
@@ -77,7 +78,7 @@ func TestPayloadsOfOneMiBAreBoundedToo(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	p := newPayloads("")
 	content := make([]byte, wire.MaxLargePayload)
-	for i := range maxPayloads {
+	for i := range maxPayloadBytes >> 20 {
 		if err := p.put(payloadDigest{byte(i)}, content, now.Add(time.Hour), now); err != nil {
 			t.Fatal(err)
 		}

@@ -47,6 +47,10 @@ const (
 	pullTick     = 50 * time.Millisecond
 	pullAgain    = 100 * time.Millisecond
 	pullAgainMax = 5 * time.Second
+
+	// pullPatience is how long a pull waits for others from the same origin to end
+	// before it tries elsewhere.
+	pullPatience = 2 * time.Second
 )
 
 func newPulls() *pulls {
@@ -116,7 +120,10 @@ func (n *Node) tendPulls() {
 		if p.running >= maxPulling {
 			return
 		}
-		from := n.whoMayHave(w)
+		from, soon := n.whoMayHave(w, now)
+		if soon {
+			continue
+		}
 		if from == nil || !n.payloads.room(w.event.Size, n.now()) {
 			w.later(now)
 			continue
@@ -136,12 +143,18 @@ func (w *pull) later(now time.Time) {
 }
 
 // whoMayHave picks whom to ask, with pulls.mu held: the origin, and every other time, or
-// when it is away, another member that the event is for. Every one of them pulls too.
-func (n *Node) whoMayHave(w *pull) *guard.Peer {
+// when it is away, another member that the event is for. Every one of them pulls too. soon
+// says that the origin is asked for others just now, and to wait for that.
+func (n *Node) whoMayHave(w *pull, now time.Time) (from *guard.Peer, soon bool) {
 	free := func(p *guard.Peer) bool { return n.pulls.from[string(p.Name)] < pullsPerMember }
-	if origin := n.roster.Get(pki.Name(w.event.Origin)); origin != nil && w.tries%2 == 0 && free(origin) {
-		if status, _ := n.members.get(string(origin.Name)); status == StatusAlive && origin.Name != n.config.Identity.Name {
-			return origin
+	origin := n.roster.Get(pki.Name(w.event.Origin))
+	if origin != nil && w.tries%2 == 0 && origin.Name != n.config.Identity.Name {
+		switch status, _ := n.members.get(string(origin.Name)); {
+		case status != StatusAlive:
+		case free(origin):
+			return origin, false
+		case now.Sub(w.next) < pullPatience:
+			return nil, true
 		}
 	}
 	tags := make(map[string]map[string]string)
@@ -150,10 +163,10 @@ func (n *Node) whoMayHave(w *pull) *guard.Peer {
 	}
 	for _, p := range n.randomPeers(n.liveCount()) {
 		if free(p) && w.event.isFor(string(p.Name), tags[string(p.Name)]) {
-			return p
+			return p, false
 		}
 	}
-	return nil
+	return nil, false
 }
 
 // pull fetches one payload, and hands its event on when it is kept.

@@ -73,6 +73,27 @@ func TestClientIsToldWhoHasItsEvent(t *testing.T) {
 	})
 }
 
+// Who has not got an event, or lacks its payload, does not say that it has it.
+func TestWhoLacksThePayloadHasNotTheEvent(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, _, _ := c.three()
+		client := c.client("memo", "event:*")
+		large := aPayload(1, 1000)
+		unfired, announced := client.sign("deploy", "v1"), client.sign("deploy", string(large))
+		a.spread(announced)
+		for _, raw := range [][]byte{unfired, announced} {
+			targets, confirmed, missing, err := client.follow(a, raw, 5*time.Second)
+			if err != nil || len(confirmed) != 0 || !slices.Equal(missing, targets) || len(targets) != 3 {
+				t.Errorf("%q of %q have it, missing %q, %v; want all", confirmed, targets, missing, err)
+			}
+		}
+		a.node.payloads.mustPut(t, large, time.Now().Add(time.Hour), time.Now())
+		if _, confirmed, missing, err := client.follow(a, announced, time.Minute); err != nil || len(confirmed) != 3 {
+			t.Errorf("when it comes %q have it, missing %q, %v", confirmed, missing, err)
+		}
+	})
+}
+
 // Threat C20: a member says that others have an event, and floods whoever waits for them.
 func TestNobodySaysForAnotherThatItHasAnEvent(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster) {

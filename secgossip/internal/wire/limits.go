@@ -92,8 +92,9 @@ const (
 	// must fit one datagram behind its mark, 1182 - 2 - 80 = 1100.
 	MaxEventRaw = 1100
 
-	// MaxLargePayload is what a client may put beside an event. A node keeps 64 of
-	// them, and one is on the way for 8 seconds at 1 Mbit/s.
+	// MaxLargePayload is what a client may put beside an event: 1 MiB is on the way
+	// for 8 seconds at 1 Mbit/s. A node keeps 64 MiB of payloads, 1,024 at most, and
+	// has 12 in memory at once for members, four that come and eight that go.
 	MaxLargePayload = 1 << 20
 
 	// ReceiptSize is the key of an event: the hash of its client's key and its id, cut.
