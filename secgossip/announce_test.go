@@ -116,11 +116,13 @@ func TestLargePayloadMissedWhileDownComesOnceFromWhoeverKeptIt(t *testing.T) {
 		d.start().join(e)
 		time.Sleep(10 * time.Second) // it has heard of the event again
 		a.crash()
-		for digest := range e.node.payloads.held { // and e has lost what it kept
-			if err := os.Remove(e.node.payloads.path(e.node.payloads.held[digest])); err != nil {
-				t.Fatal(err)
+		e.node.payloads.mu.Lock()
+		for _, h := range e.node.payloads.held { // and e has lost what it kept
+			if err := os.Remove(e.node.payloads.path(h)); err != nil {
+				t.Error(err)
 			}
 		}
+		e.node.payloads.mu.Unlock()
 		b.start().join(d)
 		time.Sleep(20 * time.Second)
 		b.crash()
@@ -160,7 +162,9 @@ func TestPayloadThatItsClientDidNotSignIsNotDelivered(t *testing.T) {
 		large := aPayload(1, 1000)
 		digest := sha256.Sum256(large)
 		for _, lie := range [][]byte{aPayload(2, 1000), large[:999], append(bytes.Clone(large), 0)} {
+			a.node.payloads.mu.Lock()
 			a.node.payloads.held[digest] = &heldPayload{digest: digest, size: 1000, expires: time.Now().Add(time.Hour), content: lie}
+			a.node.payloads.mu.Unlock()
 			a.spread(c.client("memo", "event:*").sign("deploy", string(large)))
 			time.Sleep(10 * time.Second)
 		}
@@ -230,11 +234,13 @@ func TestOthersAreAskedWhenTheOriginIsSlowOrAway(t *testing.T) {
 			t.Errorf("at first %s is asked, want a", got)
 		}
 		w.tries = 1
-		if got := asked(b, 0) + asked(b, 0) + asked(b, 0); !strings.Contains("aaa aad ada add daa dad dda ddd", got) {
-			t.Errorf("then %s are asked, want any", got)
+		if got := asked(b, 0); got != "a" && got != "d" {
+			t.Errorf("then %s is asked, want any", got)
 		}
 		w.tries = 2
+		b.node.pulls.mu.Lock()
 		b.node.pulls.from["a"] = pullsPerMember
+		b.node.pulls.mu.Unlock()
 		if got, later := asked(b, pullPatience-1), asked(b, pullPatience); got != "true" || later != "d" {
 			t.Errorf("when a has enough to do: %s, and later %s is asked; want to wait, and d", got, later)
 		}
@@ -258,6 +264,8 @@ func TestPayloadThatNobodyGaveIsNamedWhenItsEventExpires(t *testing.T) {
 		if got := lines(log, "nobody gave the payload of an event", "event=deploy", "node=a"); len(got) != 1 || b.node.counts.payloadsMissing.Load() != 1 {
 			t.Errorf("b said so %d times, want once", len(got))
 		}
+		b.node.store.mu.Lock()
+		defer b.node.store.mu.Unlock()
 		for _, o := range b.node.store.origins {
 			if len(o.waiting) > 0 || b.node.pulls.some() {
 				t.Error("b still waits for it")
