@@ -200,6 +200,9 @@ func (n *Node) eventLoop() {
 				n.logger.Warn("events are missing that nobody brought", slog.String("node", n.originName(m.origin)), slog.Uint64("count", m.count))
 			}
 		case event := <-n.pulled:
+			if !n.now().Before(event.Expires) {
+				continue // it was long on the way; tick forgets it
+			}
 			ready, waited := n.store.complete(event.key(), n.now())
 			if !waited {
 				// It had no turn to wait for: late, or of an origin that is forgotten.

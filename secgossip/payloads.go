@@ -117,8 +117,10 @@ func (p *payloads) load(now time.Time) error {
 	return nil
 }
 
-func (p *payloads) path(h *heldPayload) string {
-	return filepath.Join(p.folder, fmt.Sprintf("%s%x-%d", payloadPrefix, h.digest, h.expires.UnixMilli()))
+func (p *payloads) path(h *heldPayload) string { return filepath.Join(p.folder, h.name()) }
+
+func (h *heldPayload) name() string {
+	return fmt.Sprintf("%s%x-%d", payloadPrefix, h.digest, h.expires.UnixMilli())
 }
 
 func parsePayloadName(name string) (*heldPayload, error) {
@@ -128,7 +130,11 @@ func parsePayloadName(name string) (*heldPayload, error) {
 	if err != nil || numberErr != nil || len(raw) != sha256.Size {
 		return nil, fmt.Errorf("%q is no payload", name)
 	}
-	return &heldPayload{digest: payloadDigest(raw), expires: time.UnixMilli(millis)}, nil
+	h := &heldPayload{digest: payloadDigest(raw), expires: time.UnixMilli(millis)}
+	if h.name() != name {
+		return nil, fmt.Errorf("%q is not what we call a payload", name) // nor what we would remove
+	}
+	return h, nil
 }
 
 func (p *payloads) addLocked(h *heldPayload) {

@@ -138,3 +138,16 @@ func TestPayloadThatCannotBeWrittenIsNotThere(t *testing.T) {
 		t.Error("it is there all the same")
 	}
 }
+
+// What is read as the name of a payload is what it is written as.
+func FuzzPayloadNameIsWrittenBackTheSame(f *testing.F) {
+	f.Add((&heldPayload{digest: payloadDigest{1}, expires: time.UnixMilli(1_800_000_000_000)}).name())
+	f.Add("payload-" + strings.Repeat("0", 64) + "-+1")
+	f.Add("payload-" + strings.Repeat("A", 64) + "-1")
+	f.Add("payload--")
+	f.Fuzz(func(t *testing.T, name string) {
+		if h, err := parsePayloadName(name); err == nil && h.name() != name {
+			t.Errorf("%q is read as %q", name, h.name())
+		}
+	})
+}
