@@ -20,7 +20,7 @@ const MaxRequest = 64 << 10
 const largeRequest = 1<<20*4/3 + 8<<10
 
 // maxLargeRequests is how many requests are read beyond MaxRequest at once: 45 MiB with
-// what is decoded of them. The next one waits for its turn, as long as a body may take.
+// what is decoded of them. The next one waits for its turn half as long as a body may take.
 const maxLargeRequests = 16
 
 // How long a caller may keep us waiting, and how much it may make us hold.
