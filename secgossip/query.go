@@ -89,7 +89,7 @@ const (
 	// have, a reply is said seven times.
 	queryTick     = 100 * time.Millisecond
 	replyAgain    = 500 * time.Millisecond
-	replyAgainMax = time.Second
+	replyAgainMax = 4 * time.Second
 
 	// queryTimeoutMult is Serf's.
 	queryTimeoutMult = 16
