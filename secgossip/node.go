@@ -342,6 +342,7 @@ func (n *Node) Close() error {
 			problems = append(problems, n.transport.Shutdown())
 		}
 		n.running.Wait()
+		n.tellRest()
 		if n.journal != nil {
 			problems = append(problems, n.journal.Close())
 		}
@@ -384,6 +385,19 @@ func (n *Node) observe() {
 			return
 		case f := <-n.notices:
 			f(n.config.Observer)
+		}
+	}
+}
+
+// tellRest tells the observer what was noticed before the end: of an event that was
+// accepted nobody hears again. There are noticeQueue of them at most.
+func (n *Node) tellRest() {
+	for {
+		select {
+		case f := <-n.notices:
+			f(n.config.Observer)
+		default:
+			return
 		}
 	}
 }
