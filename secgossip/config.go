@@ -100,8 +100,10 @@ const (
 // must not block for long: events wait in a bounded queue meanwhile.
 type Observer interface {
 	// MemberEvent reports a change: "member-join", "member-leave", "member-failed",
-	// "member-update" or "member-reap".
+	// "member-update", "member-reap" or "member-evict".
 	MemberEvent(kind string, m Member)
+	// EpochEvent reports that this node has taken a step of an epoch's life.
+	EpochEvent(e EpochEvent)
 	// UserEvent delivers an event addressed to this node, at most once.
 	UserEvent(e Event)
 	// Query delivers a query addressed to this node, at most once. Whoever has an
@@ -113,6 +115,7 @@ type Observer interface {
 type noObserver struct{}
 
 func (noObserver) MemberEvent(string, Member) {}
+func (noObserver) EpochEvent(EpochEvent)      {}
 func (noObserver) UserEvent(Event)            {}
 func (noObserver) Query(Query)                {}
 

@@ -91,7 +91,8 @@ type Node struct {
 	lastUnkept       time.Time  // of acceptLoop alone
 	started          time.Time
 	following        sync.Mutex
-	followed         uint64 // the epoch in use that was last followed; guarded by following
+	followed         uint64                // the epoch in use that was last followed; guarded by following
+	epochsTold       map[uint64]EpochEvent // the epochs held when that was last told, by number; guarded by following
 	counts           counts
 
 	ctx     context.Context

@@ -78,25 +78,29 @@ func (w *waves) gather(ctx context.Context) bool {
 	}
 }
 
-// The kinds of member events that are Serf's and not simply the state of a member:
-// kindUpdate may be delivered of one member again and again; of any other kind of
-// Serf's the second in a row is no news.
+// kindUpdate may be delivered of one member again and again; of any other kind of Serf's
+// the second in a row is no news. What kinds of our own say, Serf's say in their way too:
+// neither stands for the other.
 const (
 	kindUpdate = "member-update"
 	kindReap   = "member-reap"
+	kindEvict  = "member-evict"
 )
 
-// coalescer gathers member events. There is one pending for each member at most, and
-// one kind remembered, until the member is reaped.
+// coalescer gathers member events. There is one pending for each member at most, one
+// beside it of each kind of our own, and one kind remembered, until the member is reaped.
 type coalescer struct {
 	waves
 	tell func(kind string, members []secgossip.Member)
 
 	mu      sync.Mutex
-	pending map[string]change // by member, the newest
-	last    map[string]string // the kind that was last delivered, by member
-	over    bool              // nothing is gathered any more
+	pending map[pendingKey]change // the newest
+	last    map[string]string     // the kind of Serf's that was last delivered, by member
+	over    bool                  // nothing is gathered any more
 }
+
+// pendingKey is a member and, if it is not one of Serf's, the kind.
+type pendingKey struct{ member, own string }
 
 type change struct {
 	kind   string
@@ -104,15 +108,19 @@ type change struct {
 }
 
 func newCoalescer(tell func(kind string, members []secgossip.Member)) *coalescer {
-	c := &coalescer{tell: tell, pending: make(map[string]change), last: make(map[string]string)}
+	c := &coalescer{tell: tell, pending: make(map[pendingKey]change), last: make(map[string]string)}
 	c.waves = newWaves(c.tellAll)
 	return c
 }
 
 // add takes an event.
 func (c *coalescer) add(kind string, m secgossip.Member) {
+	key := pendingKey{member: m.Name}
+	if kind == kindEvict {
+		key.own = kind
+	}
 	c.mu.Lock()
-	c.pending[m.Name] = change{kind, m}
+	c.pending[key] = change{kind, m}
 	over := c.over
 	c.mu.Unlock()
 	if over {
@@ -133,15 +141,17 @@ func (c *coalescer) stop() {
 func (c *coalescer) tellAll() {
 	c.mu.Lock()
 	pending := c.pending
-	c.pending = make(map[string]change)
+	c.pending = make(map[pendingKey]change)
 	byKind := make(map[string][]secgossip.Member)
-	for name, ch := range pending {
-		if c.last[name] == ch.kind && ch.kind != kindUpdate {
-			continue
-		}
-		c.last[name] = ch.kind
-		if ch.kind == kindReap {
-			delete(c.last, name)
+	for key, ch := range pending {
+		if key.own == "" {
+			if c.last[key.member] == ch.kind && ch.kind != kindUpdate {
+				continue
+			}
+			c.last[key.member] = ch.kind
+			if ch.kind == kindReap {
+				delete(c.last, key.member)
+			}
 		}
 		byKind[ch.kind] = append(byKind[ch.kind], ch.member)
 	}

@@ -77,6 +77,21 @@ func TestSameMemberEventTwiceIsNoNewsAndUpdatesAre(t *testing.T) {
 	}
 }
 
+// An eviction is told beside what Serf calls it, each time that there is one.
+func TestEvictionIsToldBesideSerfsKinds(t *testing.T) {
+	got, _ := coalesced(t, func(add func(string, ...string)) {
+		for range 2 {
+			add("member-join", "a")
+			time.Sleep(10 * time.Second)
+			add("member-evict", "a")
+			add("member-failed", "a")
+			time.Sleep(10 * time.Second)
+		}
+	})
+	wantDelivered(t, got, "1s member-join a", "11s member-evict a", "11s member-failed a",
+		"21s member-join a", "31s member-evict a", "31s member-failed a")
+}
+
 // gathered runs a story of events in virtual time and returns what is delivered, as
 // "1s deploy:2", and what a later event stood for.
 func gathered(t *testing.T, story func(add func(name string, ltime uint64, payload string), c *eventCoalescer)) (got, leftOut []string) {

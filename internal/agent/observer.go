@@ -69,6 +69,18 @@ func (o *observer) membersEvent(kind string, members []secgossip.Member) {
 	})
 }
 
+// EpochEvent implements secgossip.Observer.
+func (o *observer) EpochEvent(e secgossip.EpochEvent) {
+	o.logger.Info("epoch event", "event", string(e.Action), "epoch", e.Number, "reason", e.Reason)
+	o.passedOn(o.runner.epoch(e))
+	o.hub.publish(handler.Event{Kind: handler.KindEpoch}, &secgossipv1.EventRecord{
+		Seen: timestamppb.New(o.nowFunc()),
+		Kind: &secgossipv1.EventRecord_Epoch{Epoch: &secgossipv1.EpochEvent{
+			Number: e.Number, Action: string(e.Action), Reason: e.Reason, Keeper: e.Keeper, Fingerprint: e.Fingerprint,
+		}},
+	})
+}
+
 // UserEvent implements secgossip.Observer.
 func (o *observer) UserEvent(e secgossip.Event) {
 	o.logger.Info("user event", "event", e.Name, "event_id", hex.EncodeToString(e.ID[:]), "principal", e.Principal)
