@@ -30,7 +30,7 @@ type EpochStatus struct {
 func (n *Node) Epochs() []EpochStatus {
 	uses := make(map[uint64]int)
 	for _, m := range n.Members() {
-		if m.Status == StatusAlive {
+		if m.Status.IsLive() {
 			uses[m.Epoch]++
 		}
 	}

@@ -33,7 +33,7 @@ func (n *Node) Figures() Figures {
 	}
 	for _, m := range n.Members() {
 		f.Members[m.Status]++
-		if m.Status != StatusAlive {
+		if !m.Status.IsLive() {
 			continue
 		}
 		if m.Keeper {

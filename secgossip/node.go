@@ -143,12 +143,13 @@ func New(config Config) (*Node, error) {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
 	profile := config.profile()
+	settings := profile.memberlist()
 	n := &Node{
 		config:      config,
 		profile:     profile,
-		settings:    profile.memberlist(),
+		settings:    settings,
 		logger:      config.Logger,
-		members:     newMembership(),
+		members:     newMembership(longestSuspicion(settings)),
 		coordinates: newCoordinates(),
 		incoming:    make(chan incoming, incomingQueue),
 		fires:       make(chan arrival, fireQueue),
@@ -208,6 +209,7 @@ func (n *Node) start() error {
 		Batch:       n.receive,
 		Reply:       n.replyByStream,
 		Reported:    n.hearReport,
+		Claimed:     n.members.claimed,
 		Strangers:   n.config.Strangers,
 		Network:     n.config.Network,
 		Bind:        n.config.Bind,

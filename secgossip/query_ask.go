@@ -114,7 +114,7 @@ func (n *Node) targetsOf(query Query) *Asked {
 	a := &Asked{Query: query, node: n, from: make(map[string]*target)}
 	alive := make(map[string]bool)
 	for _, m := range n.Members() {
-		if m.Status != StatusAlive {
+		if !m.Status.IsLive() {
 			continue
 		}
 		alive[m.Name] = true

@@ -21,7 +21,7 @@ func (s *service) PrepareQuery(context.Context, *secgossipv1.PrepareQueryRequest
 	}
 	for _, m := range s.node.Members() {
 		out.Members++
-		if m.Status == secgossip.StatusAlive {
+		if m.Status.IsLive() {
 			out.Alive++
 		}
 	}

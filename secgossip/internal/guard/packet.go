@@ -15,6 +15,15 @@ type Packet struct {
 	Subjects []string
 	// Left are those of them that are said to have left.
 	Left []string
+	// Claims are what it says about who is suspect and who is alive.
+	Claims []Claim
+}
+
+// Claim says that a node is suspect, or alive, as of an incarnation.
+type Claim struct {
+	Node        string
+	Incarnation uint32
+	Suspect     bool
 }
 
 // CheckPacket parses a memberlist packet before memberlist may see it. from is
@@ -116,6 +125,9 @@ func (p *Packet) add(b []byte, from string) error {
 			p.Subjects = append(p.Subjects, m.Node)
 			p.Left = append(p.Left, m.Node)
 		}
+		if b[0] == msgSuspect {
+			p.Claims = append(p.Claims, Claim{Node: m.Node, Incarnation: m.Incarnation, Suspect: true})
+		}
 	case msgAlive:
 		var m alive
 		if !readExactly(body, &m) || !isName(m.Node) || len(m.Addr) != addrSize || len(m.Vsn) != versions {
@@ -125,6 +137,7 @@ func (p *Packet) add(b []byte, from string) error {
 			return ErrMalformed
 		}
 		p.Subjects = append(p.Subjects, m.Node)
+		p.Claims = append(p.Claims, Claim{Node: m.Node, Incarnation: m.Incarnation})
 	default:
 		return ErrMalformed
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -168,6 +169,7 @@ func (t *Transport) deliverGossip(from *guard.Peer, payload []byte) error {
 	packet := &memberlist.Packet{Buf: gossip.Packet, From: net.UDPAddrFromAddrPort(from.Virtual), Timestamp: t.now()}
 	select {
 	case t.packetCh <- packet:
+		t.claimed(slices.DeleteFunc(about.Claims, func(c guard.Claim) bool { return c.Suspect })) // memberlist may not believe it
 	default:
 		t.counters.add(packetsOverflow)
 	}

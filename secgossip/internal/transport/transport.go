@@ -59,6 +59,9 @@ type Config struct {
 	// Reported is told that a peer has said how far it is; see Seen. It must not
 	// block.
 	Reported func()
+	// Claimed is told who is suspect or alive by what our own memberlist sends, and
+	// who is alive by what it is given. It must not block. Nil is told nothing.
+	Claimed func(claims []guard.Claim)
 	// Strangers, which may be nil, returns what strangers moved at other
 	// listeners of the agent, for the summary of each minute.
 	Strangers func() map[string]uint64
