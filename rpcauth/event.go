@@ -1,6 +1,7 @@
 package rpcauth
 
 import (
+	"cmp"
 	"crypto"
 	"encoding/hex"
 	"slices"
@@ -34,7 +35,7 @@ type Event struct {
 	Name     string
 	Payload  []byte   // at most 512 bytes, nil when empty
 	Nodes    []string // for these nodes only, ascending; none means all
-	LTime    uint64   // the client's guess, zero when it has none
+	LTime    uint64   // its Lamport time; see LamportTime
 	Issued   time.Time
 	Expires  time.Time // the first millisecond at which it is void
 	Coalesce bool
@@ -76,8 +77,8 @@ type EventRequest struct {
 	Cluster  pki.ClusterID // the only cluster in which the event means anything
 	Name     string
 	Payload  []byte
-	Nodes    []string // for these nodes only; none means all
-	LTime    uint64
+	Nodes    []string      // for these nodes only; none means all
+	LTime    uint64        // see LamportTime; zero for the time of now
 	Life     time.Duration // zero for DefaultEventLife
 	Coalesce bool
 }
@@ -91,7 +92,7 @@ func SignEvent(key crypto.Signer, rawToken []byte, req EventRequest, now time.Ti
 		life = DefaultEventLife
 	}
 	body := eventBody{requestBody: newRequest(rawToken, req.Nodes, now, now.Add(life)), Coalesce: req.Coalesce}
-	body.Name, body.Payload, body.LTime = req.Name, req.Payload, req.LTime
+	body.Name, body.Payload, body.LTime = req.Name, req.Payload, cmp.Or(req.LTime, LamportTime(now, 0))
 	return eventKind.sign(key, req.Cluster, &body)
 }
 

@@ -147,7 +147,11 @@ func (n *Node) Fire(raw []byte, client ed25519.PublicKey) (Event, error) {
 		return Event{}, ErrStale
 	}
 	event.Origin = string(n.config.Identity.Name)
-	return event, n.acceptFired(raw, event)
+	if err := n.acceptFired(raw, event); err != nil {
+		return event, err
+	}
+	n.lamport.witness(eventClock, event.LTime, n.now())
+	return event, nil
 }
 
 // incoming is an event from a packet, with its mark.
@@ -225,6 +229,7 @@ func (n *Node) takeEvent(in incoming) bool {
 		return false
 	}
 	event.Origin = string(origin.Name)
+	n.lamport.witness(eventClock, event.LTime, n.now())
 	stale := n.isStale(event, in.repaired)
 	accepted := n.journal.has(event.key())
 	if in.repaired && !accepted {

@@ -15,6 +15,7 @@ func (n *Node) Info() map[string]map[string]string {
 	for _, m := range all {
 		members[m.Status]++
 	}
+	times := n.lamport.now()
 	highest, primary := n.EpochState()
 	clock := n.clockNow()
 	gossip := map[string]string{
@@ -23,6 +24,9 @@ func (n *Node) Info() map[string]map[string]string {
 		"health_score": strconv.Itoa(n.list.GetHealthScore()),
 		"query_queue":  strconv.Itoa(n.queryGossip.queue.NumQueued()),
 		"event_queue":  strconv.Itoa(n.eventGossip.queue.NumQueued()),
+		"event_time":   strconv.FormatUint(times.Event, 10),
+		"query_time":   strconv.FormatUint(times.Query, 10),
+		"member_time":  strconv.FormatUint(times.Member, 10),
 		"encrypted":    "true",
 	}
 	for _, status := range Statuses[1:] { // who is in none of these is alive

@@ -50,6 +50,7 @@ type Node struct {
 	revocations *revocations
 	members     *membership
 	coordinates *coordinates
+	lamport     *lamportClocks
 	journal     *Journal
 	transport   *transport.Transport
 	list        *memberlist.Memberlist
@@ -151,6 +152,7 @@ func New(config Config) (*Node, error) {
 		logger:      config.Logger,
 		members:     newMembership(longestSuspicion(settings)),
 		coordinates: newCoordinates(),
+		lamport:     newLamportClocks(),
 		incoming:    make(chan incoming, incomingQueue),
 		fires:       make(chan arrival, fireQueue),
 		arrivals:    make(chan arrival, arrivalQueue),
@@ -246,7 +248,7 @@ func (n *Node) start() error {
 	if n.ledger.State().Primary == 0 {
 		n.logger.Info("no epoch yet: waiting for a member to fetch it from")
 	}
-	if err := errors.Join(n.loadRecords(), n.loadTags()); err != nil {
+	if err := errors.Join(n.loadRecords(), n.loadTags(), n.loadClocks()); err != nil {
 		return err
 	}
 
@@ -277,6 +279,7 @@ func (n *Node) start() error {
 	n.running.Go(n.endpointLoop)
 	n.running.Go(n.keepLoop)
 	n.running.Go(n.clockLoop)
+	n.running.Go(n.clocksLoop)
 	return nil
 }
 
@@ -347,7 +350,7 @@ func (n *Node) Close() error {
 		n.running.Wait()
 		n.tellRest()
 		if n.journal != nil {
-			problems = append(problems, n.journal.Close())
+			problems = append(problems, n.saveClocks(), n.journal.Close())
 		}
 	})
 	return errors.Join(problems...)
@@ -426,6 +429,7 @@ func (n *Node) receive(from *guard.Peer, kind wire.PacketType, items [][]byte) {
 
 // rosterChanged hears of every new record.
 func (n *Node) rosterChanged(before, now *guard.Peer) {
+	n.lamport.witness(memberClock, now.Record.Sequence, n.now())
 	n.knowOrigin(before, now)
 	if now.Name != n.config.Identity.Name {
 		n.transport.PeerChanged(now)

@@ -39,12 +39,16 @@ PAYLOAD - reads the payload from stdin. It prints the event's id.`,
 				if err != nil {
 					return err
 				}
+				about, err := s.PrepareEvent(ctx, new(secgossipv1.PrepareEventRequest))
+				if err != nil {
+					return err
+				}
 				event, err := rpcauth.SignEvent(s.operator.Key, token, rpcauth.EventRequest{
 					Cluster:  s.operator.Trust.Cluster(),
 					Name:     args[0],
 					Payload:  payload,
 					Nodes:    nodes,
-					LTime:    uint64(now.UnixMilli()),
+					LTime:    rpcauth.LamportTime(now, about.GetLtime()),
 					Life:     ttl,
 					Coalesce: coalesce,
 				}, now)

@@ -42,6 +42,11 @@ type service struct {
 	logger *slog.Logger
 }
 
+// PrepareEvent says what a client has to know to sign an event.
+func (s *service) PrepareEvent(context.Context, *secgossipv1.PrepareEventRequest) (*secgossipv1.PrepareEventResponse, error) {
+	return &secgossipv1.PrepareEventResponse{Ltime: s.node.EventTime()}, nil
+}
+
 // FireEvent takes in an event. The caller must have signed it itself: nobody
 // hands in what others signed.
 func (s *service) FireEvent(ctx context.Context, req *secgossipv1.FireEventRequest) (*secgossipv1.FireEventResponse, error) {

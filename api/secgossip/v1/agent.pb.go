@@ -140,7 +140,7 @@ type FireEventResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The event's id: 16 bytes, as 32 lower-case hexadecimal digits.
 	EventId string `protobuf:"bytes,1,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
-	// The event's Lamport time in this cluster, a count without a unit.
+	// The event's Lamport time, as the client signed it.
 	Ltime         uint64 `protobuf:"varint,2,opt,name=ltime,proto3" json:"ltime,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2931,7 +2931,10 @@ type PrepareQueryResponse struct {
 	// How many members are known.
 	Members uint32 `protobuf:"varint,3,opt,name=members,proto3" json:"members,omitempty"`
 	// How many of them are alive.
-	Alive         uint32 `protobuf:"varint,4,opt,name=alive,proto3" json:"alive,omitempty"`
+	Alive uint32 `protobuf:"varint,4,opt,name=alive,proto3" json:"alive,omitempty"`
+	// The Lamport time of queries that the agent's node has come to; see
+	// PrepareEventResponse.
+	Ltime         uint64 `protobuf:"varint,5,opt,name=ltime,proto3" json:"ltime,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2990,6 +2993,13 @@ func (x *PrepareQueryResponse) GetMembers() uint32 {
 func (x *PrepareQueryResponse) GetAlive() uint32 {
 	if x != nil {
 		return x.Alive
+	}
+	return 0
+}
+
+func (x *PrepareQueryResponse) GetLtime() uint64 {
+	if x != nil {
+		return x.Ltime
 	}
 	return 0
 }
@@ -4042,6 +4052,91 @@ func (x *EpochEvent) GetFingerprint() string {
 	return ""
 }
 
+// PrepareEventRequest has no fields.
+type PrepareEventRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PrepareEventRequest) Reset() {
+	*x = PrepareEventRequest{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PrepareEventRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PrepareEventRequest) ProtoMessage() {}
+
+func (x *PrepareEventRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PrepareEventRequest.ProtoReflect.Descriptor instead.
+func (*PrepareEventRequest) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{60}
+}
+
+// PrepareEventResponse is about the agent that the event is handed to.
+type PrepareEventResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The Lamport time of events that the agent's node has come to. An event that is to
+	// be later than all that the node has seen has this time at least. Nodes take one of
+	// up to 120,000 above the milliseconds at which the event was issued.
+	Ltime         uint64 `protobuf:"varint,1,opt,name=ltime,proto3" json:"ltime,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PrepareEventResponse) Reset() {
+	*x = PrepareEventResponse{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PrepareEventResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PrepareEventResponse) ProtoMessage() {}
+
+func (x *PrepareEventResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PrepareEventResponse.ProtoReflect.Descriptor instead.
+func (*PrepareEventResponse) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *PrepareEventResponse) GetLtime() uint64 {
+	if x != nil {
+		return x.Ltime
+	}
+	return 0
+}
+
 var File_secgossip_v1_agent_proto protoreflect.FileDescriptor
 
 const file_secgossip_v1_agent_proto_rawDesc = "" +
@@ -4248,13 +4343,14 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"\x06vector\x18\x01 \x03(\x01R\x06vector\x12\x16\n" +
 	"\x06height\x18\x02 \x01(\x01R\x06height\x12\x14\n" +
 	"\x05error\x18\x03 \x01(\x01R\x05error\"\x15\n" +
-	"\x13PrepareQueryRequest\"y\n" +
+	"\x13PrepareQueryRequest\"\x8f\x01\n" +
 	"\x14PrepareQueryResponse\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1d\n" +
 	"\n" +
 	"timeout_ms\x18\x02 \x01(\x04R\ttimeoutMs\x12\x18\n" +
 	"\amembers\x18\x03 \x01(\rR\amembers\x12\x14\n" +
-	"\x05alive\x18\x04 \x01(\rR\x05alive\"'\n" +
+	"\x05alive\x18\x04 \x01(\rR\x05alive\x12\x14\n" +
+	"\x05ltime\x18\x05 \x01(\x04R\x05ltime\"'\n" +
 	"\x0fAskQueryRequest\x12\x14\n" +
 	"\x05query\x18\x01 \x01(\fR\x05query\"\xac\x01\n" +
 	"\x10AskQueryResponse\x12.\n" +
@@ -4325,12 +4421,15 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"\x06action\x18\x02 \x01(\tR\x06action\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x16\n" +
 	"\x06keeper\x18\x04 \x01(\tR\x06keeper\x12 \n" +
-	"\vfingerprint\x18\x05 \x01(\tR\vfingerprint*y\n" +
+	"\vfingerprint\x18\x05 \x01(\tR\vfingerprint\"\x15\n" +
+	"\x13PrepareEventRequest\",\n" +
+	"\x14PrepareEventResponse\x12\x14\n" +
+	"\x05ltime\x18\x01 \x01(\x04R\x05ltime*y\n" +
 	"\fRotationStep\x12\x1d\n" +
 	"\x19ROTATION_STEP_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15ROTATION_STEP_INSTALL\x10\x01\x12\x15\n" +
 	"\x11ROTATION_STEP_USE\x10\x02\x12\x18\n" +
-	"\x14ROTATION_STEP_REMOVE\x10\x032\xd2\f\n" +
+	"\x14ROTATION_STEP_REMOVE\x10\x032\xa9\r\n" +
 	"\fAgentService\x12L\n" +
 	"\tFireEvent\x12\x1e.secgossip.v1.FireEventRequest\x1a\x1f.secgossip.v1.FireEventResponse\x12R\n" +
 	"\vListMembers\x12 .secgossip.v1.ListMembersRequest\x1a!.secgossip.v1.ListMembersResponse\x12F\n" +
@@ -4355,7 +4454,8 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"ForceLeave\x12\x1f.secgossip.v1.ForceLeaveRequest\x1a .secgossip.v1.ForceLeaveResponse\x12Q\n" +
 	"\n" +
-	"StreamLogs\x12\x1f.secgossip.v1.StreamLogsRequest\x1a .secgossip.v1.StreamLogsResponse0\x01B=Z;github.com/secgossip/secgossip/api/secgossip/v1;secgossipv1b\x06proto3"
+	"StreamLogs\x12\x1f.secgossip.v1.StreamLogsRequest\x1a .secgossip.v1.StreamLogsResponse0\x01\x12U\n" +
+	"\fPrepareEvent\x12!.secgossip.v1.PrepareEventRequest\x1a\".secgossip.v1.PrepareEventResponseB=Z;github.com/secgossip/secgossip/api/secgossip/v1;secgossipv1b\x06proto3"
 
 var (
 	file_secgossip_v1_agent_proto_rawDescOnce sync.Once
@@ -4370,7 +4470,7 @@ func file_secgossip_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_secgossip_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_secgossip_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 66)
+var file_secgossip_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 68)
 var file_secgossip_v1_agent_proto_goTypes = []any{
 	(RotationStep)(0),                 // 0: secgossip.v1.RotationStep
 	(*FireEventRequest)(nil),          // 1: secgossip.v1.FireEventRequest
@@ -4433,28 +4533,30 @@ var file_secgossip_v1_agent_proto_goTypes = []any{
 	(*StreamLogsRequest)(nil),         // 58: secgossip.v1.StreamLogsRequest
 	(*StreamLogsResponse)(nil),        // 59: secgossip.v1.StreamLogsResponse
 	(*EpochEvent)(nil),                // 60: secgossip.v1.EpochEvent
-	nil,                               // 61: secgossip.v1.ListMembersRequest.TagsEntry
-	nil,                               // 62: secgossip.v1.Member.TagsEntry
-	nil,                               // 63: secgossip.v1.GetInfoResponse.SectionsEntry
-	nil,                               // 64: secgossip.v1.InfoSection.ValuesEntry
-	nil,                               // 65: secgossip.v1.UpdateTagsRequest.SetEntry
-	nil,                               // 66: secgossip.v1.UpdateTagsResponse.TagsEntry
-	(*timestamppb.Timestamp)(nil),     // 67: google.protobuf.Timestamp
+	(*PrepareEventRequest)(nil),       // 61: secgossip.v1.PrepareEventRequest
+	(*PrepareEventResponse)(nil),      // 62: secgossip.v1.PrepareEventResponse
+	nil,                               // 63: secgossip.v1.ListMembersRequest.TagsEntry
+	nil,                               // 64: secgossip.v1.Member.TagsEntry
+	nil,                               // 65: secgossip.v1.GetInfoResponse.SectionsEntry
+	nil,                               // 66: secgossip.v1.InfoSection.ValuesEntry
+	nil,                               // 67: secgossip.v1.UpdateTagsRequest.SetEntry
+	nil,                               // 68: secgossip.v1.UpdateTagsResponse.TagsEntry
+	(*timestamppb.Timestamp)(nil),     // 69: google.protobuf.Timestamp
 }
 var file_secgossip_v1_agent_proto_depIdxs = []int32{
-	61, // 0: secgossip.v1.ListMembersRequest.tags:type_name -> secgossip.v1.ListMembersRequest.TagsEntry
+	63, // 0: secgossip.v1.ListMembersRequest.tags:type_name -> secgossip.v1.ListMembersRequest.TagsEntry
 	5,  // 1: secgossip.v1.ListMembersResponse.members:type_name -> secgossip.v1.Member
-	62, // 2: secgossip.v1.Member.tags:type_name -> secgossip.v1.Member.TagsEntry
-	63, // 3: secgossip.v1.GetInfoResponse.sections:type_name -> secgossip.v1.GetInfoResponse.SectionsEntry
-	64, // 4: secgossip.v1.InfoSection.values:type_name -> secgossip.v1.InfoSection.ValuesEntry
+	64, // 2: secgossip.v1.Member.tags:type_name -> secgossip.v1.Member.TagsEntry
+	65, // 3: secgossip.v1.GetInfoResponse.sections:type_name -> secgossip.v1.GetInfoResponse.SectionsEntry
+	66, // 4: secgossip.v1.InfoSection.values:type_name -> secgossip.v1.InfoSection.ValuesEntry
 	11, // 5: secgossip.v1.StreamEventsResponse.records:type_name -> secgossip.v1.EventRecord
-	67, // 6: secgossip.v1.EventRecord.seen:type_name -> google.protobuf.Timestamp
+	69, // 6: secgossip.v1.EventRecord.seen:type_name -> google.protobuf.Timestamp
 	12, // 7: secgossip.v1.EventRecord.user:type_name -> secgossip.v1.UserEvent
 	13, // 8: secgossip.v1.EventRecord.member:type_name -> secgossip.v1.MemberEvent
 	48, // 9: secgossip.v1.EventRecord.query:type_name -> secgossip.v1.Query
 	60, // 10: secgossip.v1.EventRecord.epoch:type_name -> secgossip.v1.EpochEvent
-	67, // 11: secgossip.v1.UserEvent.issued:type_name -> google.protobuf.Timestamp
-	67, // 12: secgossip.v1.UserEvent.expires:type_name -> google.protobuf.Timestamp
+	69, // 11: secgossip.v1.UserEvent.issued:type_name -> google.protobuf.Timestamp
+	69, // 12: secgossip.v1.UserEvent.expires:type_name -> google.protobuf.Timestamp
 	5,  // 13: secgossip.v1.MemberEvent.members:type_name -> secgossip.v1.Member
 	0,  // 14: secgossip.v1.RotateKeysRequest.step:type_name -> secgossip.v1.RotationStep
 	18, // 15: secgossip.v1.RotateKeysResponse.progress:type_name -> secgossip.v1.RotationProgress
@@ -4463,23 +4565,23 @@ var file_secgossip_v1_agent_proto_depIdxs = []int32{
 	22, // 18: secgossip.v1.ListKeysResponse.nodes:type_name -> secgossip.v1.NodeEpoch
 	27, // 19: secgossip.v1.RevokeResponse.revocations:type_name -> secgossip.v1.Revocation
 	27, // 20: secgossip.v1.ListRevocationsResponse.revocations:type_name -> secgossip.v1.Revocation
-	67, // 21: secgossip.v1.Revocation.before:type_name -> google.protobuf.Timestamp
-	67, // 22: secgossip.v1.Revocation.issued:type_name -> google.protobuf.Timestamp
-	67, // 23: secgossip.v1.Epoch.created:type_name -> google.protobuf.Timestamp
+	69, // 21: secgossip.v1.Revocation.before:type_name -> google.protobuf.Timestamp
+	69, // 22: secgossip.v1.Revocation.issued:type_name -> google.protobuf.Timestamp
+	69, // 23: secgossip.v1.Epoch.created:type_name -> google.protobuf.Timestamp
 	31, // 24: secgossip.v1.ListHandlersResponse.handlers:type_name -> secgossip.v1.Handler
 	32, // 25: secgossip.v1.Handler.layers:type_name -> secgossip.v1.Layer
-	67, // 26: secgossip.v1.Handler.last_run:type_name -> google.protobuf.Timestamp
+	69, // 26: secgossip.v1.Handler.last_run:type_name -> google.protobuf.Timestamp
 	35, // 27: secgossip.v1.ListRunsResponse.runs:type_name -> secgossip.v1.Run
-	67, // 28: secgossip.v1.Run.begin:type_name -> google.protobuf.Timestamp
+	69, // 28: secgossip.v1.Run.begin:type_name -> google.protobuf.Timestamp
 	40, // 29: secgossip.v1.EstimateRoundTripResponse.from_coordinate:type_name -> secgossip.v1.Coordinate
 	40, // 30: secgossip.v1.EstimateRoundTripResponse.to_coordinate:type_name -> secgossip.v1.Coordinate
 	45, // 31: secgossip.v1.AskQueryResponse.start:type_name -> secgossip.v1.QueryStart
 	46, // 32: secgossip.v1.AskQueryResponse.replies:type_name -> secgossip.v1.QueryReply
 	47, // 33: secgossip.v1.AskQueryResponse.summary:type_name -> secgossip.v1.QuerySummary
-	67, // 34: secgossip.v1.Query.deadline:type_name -> google.protobuf.Timestamp
+	69, // 34: secgossip.v1.Query.deadline:type_name -> google.protobuf.Timestamp
 	53, // 35: secgossip.v1.JoinResponse.failures:type_name -> secgossip.v1.JoinFailure
-	65, // 36: secgossip.v1.UpdateTagsRequest.set:type_name -> secgossip.v1.UpdateTagsRequest.SetEntry
-	66, // 37: secgossip.v1.UpdateTagsResponse.tags:type_name -> secgossip.v1.UpdateTagsResponse.TagsEntry
+	67, // 36: secgossip.v1.UpdateTagsRequest.set:type_name -> secgossip.v1.UpdateTagsRequest.SetEntry
+	68, // 37: secgossip.v1.UpdateTagsResponse.tags:type_name -> secgossip.v1.UpdateTagsResponse.TagsEntry
 	8,  // 38: secgossip.v1.GetInfoResponse.SectionsEntry.value:type_name -> secgossip.v1.InfoSection
 	1,  // 39: secgossip.v1.AgentService.FireEvent:input_type -> secgossip.v1.FireEventRequest
 	3,  // 40: secgossip.v1.AgentService.ListMembers:input_type -> secgossip.v1.ListMembersRequest
@@ -4501,28 +4603,30 @@ var file_secgossip_v1_agent_proto_depIdxs = []int32{
 	54, // 56: secgossip.v1.AgentService.UpdateTags:input_type -> secgossip.v1.UpdateTagsRequest
 	56, // 57: secgossip.v1.AgentService.ForceLeave:input_type -> secgossip.v1.ForceLeaveRequest
 	58, // 58: secgossip.v1.AgentService.StreamLogs:input_type -> secgossip.v1.StreamLogsRequest
-	2,  // 59: secgossip.v1.AgentService.FireEvent:output_type -> secgossip.v1.FireEventResponse
-	4,  // 60: secgossip.v1.AgentService.ListMembers:output_type -> secgossip.v1.ListMembersResponse
-	7,  // 61: secgossip.v1.AgentService.GetInfo:output_type -> secgossip.v1.GetInfoResponse
-	10, // 62: secgossip.v1.AgentService.StreamEvents:output_type -> secgossip.v1.StreamEventsResponse
-	15, // 63: secgossip.v1.AgentService.Leave:output_type -> secgossip.v1.LeaveResponse
-	17, // 64: secgossip.v1.AgentService.RotateKeys:output_type -> secgossip.v1.RotateKeysResponse
-	21, // 65: secgossip.v1.AgentService.ListKeys:output_type -> secgossip.v1.ListKeysResponse
-	24, // 66: secgossip.v1.AgentService.Revoke:output_type -> secgossip.v1.RevokeResponse
-	26, // 67: secgossip.v1.AgentService.ListRevocations:output_type -> secgossip.v1.ListRevocationsResponse
-	30, // 68: secgossip.v1.AgentService.ListHandlers:output_type -> secgossip.v1.ListHandlersResponse
-	34, // 69: secgossip.v1.AgentService.ListRuns:output_type -> secgossip.v1.ListRunsResponse
-	37, // 70: secgossip.v1.AgentService.Reload:output_type -> secgossip.v1.ReloadResponse
-	39, // 71: secgossip.v1.AgentService.EstimateRoundTrip:output_type -> secgossip.v1.EstimateRoundTripResponse
-	42, // 72: secgossip.v1.AgentService.PrepareQuery:output_type -> secgossip.v1.PrepareQueryResponse
-	44, // 73: secgossip.v1.AgentService.AskQuery:output_type -> secgossip.v1.AskQueryResponse
-	50, // 74: secgossip.v1.AgentService.RespondQuery:output_type -> secgossip.v1.RespondQueryResponse
-	52, // 75: secgossip.v1.AgentService.Join:output_type -> secgossip.v1.JoinResponse
-	55, // 76: secgossip.v1.AgentService.UpdateTags:output_type -> secgossip.v1.UpdateTagsResponse
-	57, // 77: secgossip.v1.AgentService.ForceLeave:output_type -> secgossip.v1.ForceLeaveResponse
-	59, // 78: secgossip.v1.AgentService.StreamLogs:output_type -> secgossip.v1.StreamLogsResponse
-	59, // [59:79] is the sub-list for method output_type
-	39, // [39:59] is the sub-list for method input_type
+	61, // 59: secgossip.v1.AgentService.PrepareEvent:input_type -> secgossip.v1.PrepareEventRequest
+	2,  // 60: secgossip.v1.AgentService.FireEvent:output_type -> secgossip.v1.FireEventResponse
+	4,  // 61: secgossip.v1.AgentService.ListMembers:output_type -> secgossip.v1.ListMembersResponse
+	7,  // 62: secgossip.v1.AgentService.GetInfo:output_type -> secgossip.v1.GetInfoResponse
+	10, // 63: secgossip.v1.AgentService.StreamEvents:output_type -> secgossip.v1.StreamEventsResponse
+	15, // 64: secgossip.v1.AgentService.Leave:output_type -> secgossip.v1.LeaveResponse
+	17, // 65: secgossip.v1.AgentService.RotateKeys:output_type -> secgossip.v1.RotateKeysResponse
+	21, // 66: secgossip.v1.AgentService.ListKeys:output_type -> secgossip.v1.ListKeysResponse
+	24, // 67: secgossip.v1.AgentService.Revoke:output_type -> secgossip.v1.RevokeResponse
+	26, // 68: secgossip.v1.AgentService.ListRevocations:output_type -> secgossip.v1.ListRevocationsResponse
+	30, // 69: secgossip.v1.AgentService.ListHandlers:output_type -> secgossip.v1.ListHandlersResponse
+	34, // 70: secgossip.v1.AgentService.ListRuns:output_type -> secgossip.v1.ListRunsResponse
+	37, // 71: secgossip.v1.AgentService.Reload:output_type -> secgossip.v1.ReloadResponse
+	39, // 72: secgossip.v1.AgentService.EstimateRoundTrip:output_type -> secgossip.v1.EstimateRoundTripResponse
+	42, // 73: secgossip.v1.AgentService.PrepareQuery:output_type -> secgossip.v1.PrepareQueryResponse
+	44, // 74: secgossip.v1.AgentService.AskQuery:output_type -> secgossip.v1.AskQueryResponse
+	50, // 75: secgossip.v1.AgentService.RespondQuery:output_type -> secgossip.v1.RespondQueryResponse
+	52, // 76: secgossip.v1.AgentService.Join:output_type -> secgossip.v1.JoinResponse
+	55, // 77: secgossip.v1.AgentService.UpdateTags:output_type -> secgossip.v1.UpdateTagsResponse
+	57, // 78: secgossip.v1.AgentService.ForceLeave:output_type -> secgossip.v1.ForceLeaveResponse
+	59, // 79: secgossip.v1.AgentService.StreamLogs:output_type -> secgossip.v1.StreamLogsResponse
+	62, // 80: secgossip.v1.AgentService.PrepareEvent:output_type -> secgossip.v1.PrepareEventResponse
+	60, // [60:81] is the sub-list for method output_type
+	39, // [39:60] is the sub-list for method input_type
 	39, // [39:39] is the sub-list for extension type_name
 	39, // [39:39] is the sub-list for extension extendee
 	0,  // [0:39] is the sub-list for field type_name
@@ -4546,7 +4650,7 @@ func file_secgossip_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_secgossip_v1_agent_proto_rawDesc), len(file_secgossip_v1_agent_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   66,
+			NumMessages:   68,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -76,6 +76,8 @@ const (
 	AgentServiceForceLeaveProcedure = "/secgossip.v1.AgentService/ForceLeave"
 	// AgentServiceStreamLogsProcedure is the procedure name of the AgentService's StreamLogs RPC.
 	AgentServiceStreamLogsProcedure = "/secgossip.v1.AgentService/StreamLogs"
+	// AgentServicePrepareEventProcedure is the procedure name of the AgentService's PrepareEvent RPC.
+	AgentServicePrepareEventProcedure = "/secgossip.v1.AgentService/PrepareEvent"
 )
 
 var (
@@ -219,6 +221,13 @@ var (
 			Procedure:  AgentServiceStreamLogsProcedure,
 		}
 	})
+	agentServicePrepareEventSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_secgossip_v1_agent_proto.Services().ByName("AgentService").Methods().ByName("PrepareEvent"),
+			Procedure:  AgentServicePrepareEventProcedure,
+		}
+	})
 )
 
 // AgentServiceClient is a client for the secgossip.v1.AgentService service.
@@ -288,6 +297,9 @@ type AgentServiceClient interface {
 	// StreamLogs returns the newest lines of the agent's log, and those that come, until
 	// either side ends the call. Grant: monitor.
 	StreamLogs(context.Context, *v1.StreamLogsRequest) (AgentServiceStreamLogsClientStream, error)
+	// PrepareEvent says what a client has to know to sign an event. Grant: any of
+	// event:GLOB.
+	PrepareEvent(context.Context, *v1.PrepareEventRequest) (*v1.PrepareEventResponse, error)
 }
 
 // NewAgentServiceClient constructs a client for the secgossip.v1.AgentService service. Multiple
@@ -444,6 +456,9 @@ type AgentServiceHandler interface {
 	// StreamLogs returns the newest lines of the agent's log, and those that come, until
 	// either side ends the call. Grant: monitor.
 	StreamLogs(context.Context, *v1.StreamLogsRequest, AgentServiceStreamLogsServerStream) error
+	// PrepareEvent says what a client has to know to sign an event. Grant: any of
+	// event:GLOB.
+	PrepareEvent(context.Context, *v1.PrepareEventRequest) (*v1.PrepareEventResponse, error)
 }
 
 // RegisterAgentServiceHandler registers svc as the secgossip.v1.AgentService implementation on
@@ -471,6 +486,7 @@ func RegisterAgentServiceHandler(server *connect.Server, svc AgentServiceHandler
 		connect.Method{Spec: agentServiceUpdateTagsSpec(), Handler: adapter.updateTags},
 		connect.Method{Spec: agentServiceForceLeaveSpec(), Handler: adapter.forceLeave},
 		connect.Method{Spec: agentServiceStreamLogsSpec(), Handler: adapter.streamLogs},
+		connect.Method{Spec: agentServicePrepareEventSpec(), Handler: adapter.prepareEvent},
 	)
 }
 
@@ -616,6 +632,10 @@ func (UnimplementedAgentServiceHandler) ForceLeave(context.Context, *v1.ForceLea
 
 func (UnimplementedAgentServiceHandler) StreamLogs(context.Context, *v1.StreamLogsRequest, AgentServiceStreamLogsServerStream) error {
 	return connect.NewError(connect.CodeUnimplemented, "secgossip.v1.AgentService.StreamLogs is not implemented")
+}
+
+func (UnimplementedAgentServiceHandler) PrepareEvent(context.Context, *v1.PrepareEventRequest) (*v1.PrepareEventResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "secgossip.v1.AgentService.PrepareEvent is not implemented")
 }
 
 type agentServiceClient struct {
@@ -780,6 +800,14 @@ func (c *agentServiceClient) StreamLogs(ctx context.Context, req *v1.StreamLogsR
 		return AgentServiceStreamLogsClientStream{}, err
 	}
 	return AgentServiceStreamLogsClientStream{stream: stream}, nil
+}
+
+func (c *agentServiceClient) PrepareEvent(ctx context.Context, req *v1.PrepareEventRequest) (*v1.PrepareEventResponse, error) {
+	var res v1.PrepareEventResponse
+	if err := c.client.CallUnary(ctx, agentServicePrepareEventSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
 }
 
 type agentServiceHandler struct{ svc AgentServiceHandler }
@@ -1006,4 +1034,16 @@ func (h agentServiceHandler) streamLogs(ctx context.Context, _ connect.Spec, str
 		return err
 	}
 	return h.svc.StreamLogs(ctx, &req, AgentServiceStreamLogsServerStream{stream: stream})
+}
+
+func (h agentServiceHandler) prepareEvent(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.PrepareEventRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.PrepareEvent(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
 }
