@@ -19,8 +19,9 @@ const (
 	KindMemberReap   Kind = "member-reap"
 
 	// The rest is not Serf's.
-	KindMemberEvict Kind = "member-evict"
-	KindEpoch       Kind = "epoch"
+	KindMemberEvict      Kind = "member-evict"
+	KindMemberQuarantine Kind = "member-quarantine"
+	KindEpoch            Kind = "epoch"
 )
 
 // known reports whether k is one of the kinds above. Kinds are compared as
@@ -28,7 +29,7 @@ const (
 func (k Kind) known() bool {
 	switch k {
 	case KindUser, KindQuery, KindMemberJoin, KindMemberLeave,
-		KindMemberFailed, KindMemberUpdate, KindMemberReap, KindMemberEvict, KindEpoch:
+		KindMemberFailed, KindMemberUpdate, KindMemberReap, KindMemberEvict, KindMemberQuarantine, KindEpoch:
 		return true
 	}
 	return false

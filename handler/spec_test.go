@@ -23,6 +23,7 @@ func TestSpecsAreReadAsSerfReadsThem(t *testing.T) {
 		"query:load=x":              {Filters: []Filter{{KindQuery, "load"}}, Program: "x"},
 		"member-join,member-reap=x": {Filters: []Filter{{Kind: KindMemberJoin}, {Kind: KindMemberReap}}, Program: "x"},
 		"member-evict,epoch=x":      {Filters: []Filter{{Kind: KindMemberEvict}, {Kind: KindEpoch}}, Program: "x"},
+		"member-quarantine=x":       {Filters: []Filter{{Kind: KindMemberQuarantine}}, Program: "x"},
 		"user,user:deploy,*=x":      {Filters: []Filter{{Kind: KindUser}, {KindUser, "deploy"}, {Kind: kindAny}}, Program: "x"},
 	} {
 		got, err := ParseSpec(text)

@@ -105,7 +105,7 @@ const (
 // must not block for long: events wait in a bounded queue meanwhile.
 type Observer interface {
 	// MemberEvent reports a change: "member-join", "member-leave", "member-failed",
-	// "member-update", "member-reap" or "member-evict".
+	// "member-update", "member-reap", "member-evict" or "member-quarantine".
 	MemberEvent(kind string, m Member)
 	// EpochEvent reports that this node has taken a step of an epoch's life.
 	EpochEvent(e EpochEvent)

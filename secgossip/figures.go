@@ -69,6 +69,7 @@ func (n *Node) counters() map[string]uint64 {
 		"events_unordered": n.counts.eventsUnordered.Load(),
 		"notices_dropped":  n.counts.noticesDropped.Load(),
 
+		"convictions":       n.counts.convictions.Load(),
 		"flaps":             n.counts.flaps.Load(),
 		"removals_refused":  n.counts.removalsRefused.Load(),
 		"removals_overflow": n.counts.removalsOverflow.Load(),

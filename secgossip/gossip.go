@@ -285,6 +285,7 @@ type counts struct {
 	repliesRelayed  atomic.Uint64 // passed on for others
 
 	noticesDropped atomic.Uint64 // the observer did not keep up
+	convictions    atomic.Uint64 // members that came into quarantine
 	flaps          atomic.Uint64 // members that came back within flapWindow of failing
 	rotations      atomic.Uint64 // times that another epoch came into use
 	statementsBad  atomic.Uint64 // packets of epoch statements or revocations that do not pair up

@@ -24,6 +24,7 @@ func (n *Node) Info() map[string]map[string]string {
 		"health_score": strconv.Itoa(n.list.GetHealthScore()),
 		"query_queue":  strconv.Itoa(n.queryGossip.queue.NumQueued()),
 		"event_queue":  strconv.Itoa(n.eventGossip.queue.NumQueued()),
+		"quarantined":  strconv.Itoa(n.quarantine.size()),
 		"event_time":   strconv.FormatUint(times.Event, 10),
 		"query_time":   strconv.FormatUint(times.Query, 10),
 		"member_time":  strconv.FormatUint(times.Member, 10),

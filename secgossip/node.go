@@ -51,6 +51,7 @@ type Node struct {
 	members     *membership
 	coordinates *coordinates
 	lamport     *lamportClocks
+	quarantine  *quarantine
 	journal     *Journal
 	transport   *transport.Transport
 	list        *memberlist.Memberlist
@@ -153,6 +154,7 @@ func New(config Config) (*Node, error) {
 		members:     newMembership(longestSuspicion(settings)),
 		coordinates: newCoordinates(),
 		lamport:     newLamportClocks(),
+		quarantine:  newQuarantine(),
 		incoming:    make(chan incoming, incomingQueue),
 		fires:       make(chan arrival, fireQueue),
 		arrivals:    make(chan arrival, arrivalQueue),
@@ -212,6 +214,8 @@ func (n *Node) start() error {
 		Reply:       n.replyByStream,
 		Reported:    n.hearReport,
 		Claimed:     n.members.claimed,
+		Convicted:   n.convicted,
+		Quarantined: n.quarantine.holds,
 		Strangers:   n.config.Strangers,
 		Network:     n.config.Network,
 		Bind:        n.config.Bind,

@@ -351,6 +351,7 @@ func (n *Node) restored(p *guard.Peer) {
 	if n.roster.Revoked(p) || !n.members.restore(string(p.Name)) {
 		return
 	}
+	n.quarantine.end(p.Name)
 	if status, _ := n.members.get(string(p.Name)); status == StatusAlive {
 		n.tell("member-join", StatusAlive, string(p.Name))
 	}

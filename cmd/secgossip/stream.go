@@ -39,7 +39,8 @@ func newStreamCmd(e *env) *cobra.Command {
 		Short: "Show events as they happen",
 		Long: `stream shows events, queries and member changes until it is stopped. A FILTER is
 what an event handler takes: user, user:NAME, query, query:NAME, member-join,
-member-leave, member-failed, member-update, member-reap, member-evict, epoch or *. With a filter for queries the
+member-leave, member-failed, member-update, member-reap, member-evict,
+member-quarantine, epoch or *. With a filter for queries the
 agent waits for an answer by respond until each query's deadline.`,
 		Example: "  secgossip stream user:deploy member-failed",
 		Args:    cobra.ArbitraryArgs,

@@ -82,9 +82,10 @@ func (w *waves) gather(ctx context.Context) bool {
 // the second in a row is no news. What kinds of our own say, Serf's say in their way too:
 // neither stands for the other.
 const (
-	kindUpdate = "member-update"
-	kindReap   = "member-reap"
-	kindEvict  = "member-evict"
+	kindUpdate     = "member-update"
+	kindReap       = "member-reap"
+	kindEvict      = "member-evict"
+	kindQuarantine = "member-quarantine"
 )
 
 // coalescer gathers member events. There is one pending for each member at most, one
@@ -116,7 +117,7 @@ func newCoalescer(tell func(kind string, members []secgossip.Member)) *coalescer
 // add takes an event.
 func (c *coalescer) add(kind string, m secgossip.Member) {
 	key := pendingKey{member: m.Name}
-	if kind == kindEvict {
+	if kind == kindEvict || kind == kindQuarantine {
 		key.own = kind
 	}
 	c.mu.Lock()

@@ -566,10 +566,10 @@ type StreamEventsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Filters in the words of event handlers: "*", "user", "user:NAME",
 	// "query", "query:NAME", "member-join", "member-leave", "member-failed",
-	// "member-update", "member-reap", "member-evict", "epoch". A stream with a filter
-	// that begins with "query" is taken for one that answers: the agent then waits for
-	// that until the deadline. A record is sent when any of them fits; no filter at all
-	// means "*". At most 32, each at most 80 bytes.
+	// "member-update", "member-reap", "member-evict", "member-quarantine", "epoch". A
+	// stream with a filter that begins with "query" is taken for one that answers: the
+	// agent then waits for that until the deadline. A record is sent when any of them
+	// fits; no filter at all means "*". At most 32, each at most 80 bytes.
 	Filters       []string `protobuf:"bytes,1,rep,name=filters,proto3" json:"filters,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -940,7 +940,7 @@ func (x *UserEvent) GetOrigin() string {
 type MemberEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// One of member-join, member-leave, member-failed, member-update, member-reap,
-	// member-evict.
+	// member-evict, member-quarantine.
 	Type string `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
 	// The members it befell, as they are after the change.
 	Members       []*Member `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"`

@@ -2,6 +2,7 @@ package guard
 
 import (
 	"encoding/binary"
+	"fmt"
 	"hash/crc32"
 
 	"github.com/secgossip/secgossip/pki"
@@ -119,7 +120,7 @@ func (p *Packet) add(b []byte, from string) error {
 			return ErrMalformed
 		}
 		if from != "" && m.Incarnation > maxVerdict {
-			return ErrMalformed
+			return errIncarnation
 		}
 		if b[0] == msgDead && m.Node == m.From { // memberlist's form of "left"
 			p.Subjects = append(p.Subjects, m.Node)
@@ -134,7 +135,7 @@ func (p *Packet) add(b []byte, from string) error {
 			return ErrMalformed
 		}
 		if from != "" && m.Incarnation > maxAlive {
-			return ErrMalformed
+			return errIncarnation
 		}
 		p.Subjects = append(p.Subjects, m.Node)
 		p.Claims = append(p.Claims, Claim{Node: m.Node, Incarnation: m.Incarnation})
@@ -143,6 +144,9 @@ func (p *Packet) add(b []byte, from string) error {
 	}
 	return nil
 }
+
+// errIncarnation: an incarnation beyond the largest that is believed.
+var errIncarnation = fmt.Errorf("%w: incarnation beyond its limit", ErrMalformed)
 
 // The largest incarnations that are believed. A node contradicts an accusation
 // with an incarnation one higher, and memberlist's number wraps: one of 2^32-1
