@@ -58,7 +58,7 @@
 //	2  name      1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or digit
 //	3  payload   at most 512 bytes, absent when empty
 //	4  nodes     for these nodes only, ascending, each once; absent for all
-//	5  ltime     the client's guess at the Lamport time, absent when zero
+//	5  ltime     the Lamport time, 1 to issued and 120,000
 //	6  issued    milliseconds since 1970
 //	7  expires   milliseconds since 1970, at most an hour after issued
 //	8  coalesce  true if a later event of this name may stand for it; else absent

@@ -1,6 +1,7 @@
 package rpcauth
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/sha256"
 	"encoding/hex"
@@ -42,7 +43,7 @@ type Event struct {
 	Payload  []byte      // at most 512 bytes, nil when empty or beside the event
 	Nodes    []string    // for these nodes only, ascending; none means all
 	Tags     []TagFilter // for nodes only that all of these fit
-	LTime    uint64      // the client's guess, zero when it has none
+	LTime    uint64      // its Lamport time; see LamportTime
 	Issued   time.Time
 	Expires  time.Time // the first millisecond at which it is void
 	Coalesce bool
@@ -114,10 +115,10 @@ var eventKind = requestKind{
 type EventRequest struct {
 	Cluster  pki.ClusterID // the only cluster in which the event means anything
 	Name     string
-	Payload  []byte      // at most MaxLargePayload; beside the event if longer than MaxEventPayload
-	Nodes    []string    // for these nodes only; none means all
-	Tags     []TagFilter // for nodes only that all of these fit
-	LTime    uint64
+	Payload  []byte        // at most MaxLargePayload; beside the event if longer than MaxEventPayload
+	Nodes    []string      // for these nodes only; none means all
+	Tags     []TagFilter   // for nodes only that all of these fit
+	LTime    uint64        // see LamportTime; zero for the time of now
 	Life     time.Duration // zero for DefaultEventLife
 	Coalesce bool
 }
@@ -138,7 +139,7 @@ func SignEvent(key crypto.Signer, rawToken []byte, req EventRequest, now time.Ti
 		return nil, err
 	}
 	body := eventBody{requestBody: newRequest(rawToken, req.Nodes, now, now.Add(life)), Coalesce: req.Coalesce}
-	body.Name, body.LTime, body.Tags = req.Name, req.LTime, sortTagFilters(req.Tags)
+	body.Name, body.LTime, body.Tags = req.Name, cmp.Or(req.LTime, LamportTime(now, 0)), sortTagFilters(req.Tags)
 	if len(req.Payload) > MaxEventPayload {
 		digest := sha256.Sum256(req.Payload)
 		body.Digest, body.Size = digest[:], uint64(len(req.Payload))

@@ -286,7 +286,7 @@ func TestSignedBodiesOutsideTheProfileAreRefused(t *testing.T) {
 	ms := uint64(start.UnixMilli())
 	token := c.token(t, "ops", "admin")
 	good := func() eventBody {
-		return eventBody{requestBody: requestBody{ID: make([]byte, 16), Name: "a", Issued: ms, Expires: ms + 1000, Token: token}}
+		return eventBody{requestBody: requestBody{ID: make([]byte, 16), Name: "a", LTime: ms, Issued: ms, Expires: ms + 1000, Token: token}}
 	}
 	verify := func(payload []byte) error {
 		_, err := v.VerifyEvent(must(cose.Sign(testKey("ops"), cose.Context(eventLabel, c.trust.Cluster()), payload)), start)
@@ -321,23 +321,49 @@ func TestSignedBodiesOutsideTheProfileAreRefused(t *testing.T) {
 				b.Nodes = append(b.Nodes, fmt.Sprintf("%02d%s", i, strings.Repeat("n", 60)))
 			}
 		},
-		"over before":       func(b *eventBody) { b.Expires = b.Issued },
-		"backwards":         func(b *eventBody) { b.Issued, b.Expires = b.Expires, b.Issued },
-		"for over an hour":  func(b *eventBody) { b.Expires = b.Issued + 3_600_001 },
-		"for ever":          func(b *eventBody) { b.Expires = 1<<64 - 1 },
-		"in the year 10000": func(b *eventBody) { b.Issued, b.Expires = maxMillis, maxMillis+1 },
-		"no token":          func(b *eventBody) { b.Token = nil },
-		"an empty token":    func(b *eventBody) { b.Token = []byte{} },
-		"half a token":      func(b *eventBody) { b.Token = token[:len(token)/2] },
-		"a token and more":  func(b *eventBody) { b.Token = append(bytes.Clone(token), 0) },
+		"no Lamport time":      func(b *eventBody) { b.LTime = 0 },
+		"2 minutes and more":   func(b *eventBody) { b.LTime = b.Issued + MaxLamportAhead + 1 },
+		"the end of all times": func(b *eventBody) { b.LTime = 1<<64 - 1 },
+		"times that overflow":  func(b *eventBody) { b.Issued, b.Expires, b.LTime = 1<<64-2, 1<<64-1, 1 },
+		"over before":          func(b *eventBody) { b.Expires = b.Issued },
+		"backwards":            func(b *eventBody) { b.Issued, b.Expires = b.Expires, b.Issued },
+		"for over an hour":     func(b *eventBody) { b.Expires = b.Issued + 3_600_001 },
+		"for ever":             func(b *eventBody) { b.Expires = 1<<64 - 1 },
+		"in the year 10000":    func(b *eventBody) { b.Issued, b.Expires = maxMillis, maxMillis+1 },
+		"no token":             func(b *eventBody) { b.Token = nil },
+		"an empty token":       func(b *eventBody) { b.Token = []byte{} },
+		"half a token":         func(b *eventBody) { b.Token = token[:len(token)/2] },
+		"a token and more":     func(b *eventBody) { b.Token = append(bytes.Clone(token), 0) },
 	} {
 		bad := good()
 		change(&bad)
 		wantError(t, name, verify(must(cose.Marshal(bad))), ErrMalformed)
 	}
-	wantError(t, "a field that is not ours", verify(must(cose.Marshal(map[int]any{1: make([]byte, 16), 2: "a", 6: ms, 7: ms + 1000, 9: token, 10: "x"}))), ErrMalformed)
-	wantError(t, "a false that should be absent", verify(must(cose.Marshal(map[int]any{1: make([]byte, 16), 2: "a", 6: ms, 7: ms + 1000, 8: false, 9: token}))), ErrMalformed)
-	wantError(t, "an empty payload that should be absent", verify(must(cose.Marshal(map[int]any{1: make([]byte, 16), 2: "a", 3: []byte{}, 6: ms, 7: ms + 1000, 9: token}))), ErrMalformed)
+	wantError(t, "a field that is not ours", verify(must(cose.Marshal(map[int]any{1: make([]byte, 16), 2: "a", 5: ms, 6: ms, 7: ms + 1000, 9: token, 10: "x"}))), ErrMalformed)
+	wantError(t, "a false that should be absent", verify(must(cose.Marshal(map[int]any{1: make([]byte, 16), 2: "a", 5: ms, 6: ms, 7: ms + 1000, 8: false, 9: token}))), ErrMalformed)
+	wantError(t, "an empty payload that should be absent", verify(must(cose.Marshal(map[int]any{1: make([]byte, 16), 2: "a", 3: []byte{}, 5: ms, 6: ms, 7: ms + 1000, 9: token}))), ErrMalformed)
+}
+
+// The refusal names the field and its limits, before anything is signed.
+func TestLamportTimesOutOfBoundsAreNotSigned(t *testing.T) {
+	c := newCluster(t, "prod")
+	ms := uint64(start.UnixMilli())
+	for ltime, ok := range map[uint64]bool{0: true, 1: true, ms + 120_000: true, ms + 120_001: false, 1<<64 - 1: false} {
+		_, err := SignEvent(testKey("ops"), c.token(t, "ops", "admin"), EventRequest{Cluster: c.trust.Cluster(), Name: "a", LTime: ltime}, start)
+		want := fmt.Sprintf("lamport time %d: 1 to %d", ltime, ms+120_000)
+		if ok != (err == nil) || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%d: got %v, want it signed: %t", ltime, err, ok)
+		}
+	}
+}
+
+func TestLamportTimeIsAboveTheAgentsAndWithinItsLimits(t *testing.T) {
+	ms := uint64(start.UnixMilli())
+	for seen, want := range map[uint64]uint64{0: ms, ms - 1: ms, ms + 7: ms + 7, ms + 120_001: ms + 120_000, 1<<64 - 1: ms + 120_000} {
+		if got := LamportTime(start, seen); got != want {
+			t.Errorf("an agent has seen %d: got %d, want %d", seen, got, want)
+		}
+	}
 }
 
 func TestEventNames(t *testing.T) {

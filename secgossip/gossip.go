@@ -157,7 +157,11 @@ func (n *Node) FireLarge(raw, payload []byte, client ed25519.PublicKey) (Event, 
 	if len(payload) > 0 && event.Size == 0 {
 		return Event{}, ErrPayload
 	}
-	return event, n.acceptFired(raw, payload, event)
+	if err := n.acceptFired(raw, payload, event); err != nil {
+		return event, err
+	}
+	n.lamport.witness(eventClock, event.LTime, n.now())
+	return event, nil
 }
 
 // incoming is an event from a packet, with its mark.
@@ -246,6 +250,7 @@ func (n *Node) takeEvent(in incoming) bool {
 		return false
 	}
 	event.Origin = string(origin.Name)
+	n.lamport.witness(eventClock, event.LTime, n.now())
 	stale := n.isStale(event, in.repaired)
 	accepted := n.journal.has(event.key())
 	if in.repaired && !accepted {
@@ -307,6 +312,7 @@ type counts struct {
 	repliesRelayed  atomic.Uint64 // passed on for others
 
 	noticesDropped atomic.Uint64 // the observer did not keep up
+	convictions    atomic.Uint64 // members that came into quarantine
 	flaps          atomic.Uint64 // members that came back within flapWindow of failing
 	rotations      atomic.Uint64 // times that another epoch came into use
 	statementsBad  atomic.Uint64 // packets of epoch statements or revocations that do not pair up

@@ -50,6 +50,8 @@ type Node struct {
 	revocations *revocations
 	members     *membership
 	coordinates *coordinates
+	lamport     *lamportClocks
+	quarantine  *quarantine
 	journal     *Journal
 	transport   *transport.Transport
 	list        *memberlist.Memberlist
@@ -96,7 +98,8 @@ type Node struct {
 	lastUnkept       time.Time  // of acceptLoop alone
 	started          time.Time
 	following        sync.Mutex
-	followed         uint64 // the epoch in use that was last followed; guarded by following
+	followed         uint64                // the epoch in use that was last followed; guarded by following
+	epochsTold       map[uint64]EpochEvent // the epochs held when that was last told, by number; guarded by following
 	counts           counts
 
 	ctx     context.Context
@@ -147,13 +150,16 @@ func New(config Config) (*Node, error) {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
 	profile := config.profile()
+	settings := profile.memberlist()
 	n := &Node{
 		config:      config,
 		profile:     profile,
-		settings:    profile.memberlist(),
+		settings:    settings,
 		logger:      config.Logger,
-		members:     newMembership(),
+		members:     newMembership(longestSuspicion(settings)),
 		coordinates: newCoordinates(),
+		lamport:     newLamportClocks(),
+		quarantine:  newQuarantine(),
 		incoming:    make(chan incoming, incomingQueue),
 		fires:       make(chan arrival, fireQueue),
 		arrivals:    make(chan arrival, arrivalQueue),
@@ -217,6 +223,9 @@ func (n *Node) start() error {
 		Reply:       n.replyByStream,
 		Payload:     n.payloads.get,
 		Reported:    n.hearReport,
+		Claimed:     n.members.claimed,
+		Convicted:   n.convicted,
+		Quarantined: n.quarantine.holds,
 		Strangers:   n.config.Strangers,
 		Network:     n.config.Network,
 		Bind:        n.config.Bind,
@@ -253,7 +262,7 @@ func (n *Node) start() error {
 	if n.ledger.State().Primary == 0 {
 		n.logger.Info("no epoch yet: waiting for a member to fetch it from")
 	}
-	if err := errors.Join(n.loadRecords(), n.loadTags(), n.payloads.load(n.now())); err != nil {
+	if err := errors.Join(n.loadRecords(), n.loadTags(), n.loadClocks(), n.payloads.load(n.now())); err != nil {
 		return err
 	}
 
@@ -286,6 +295,7 @@ func (n *Node) start() error {
 	n.running.Go(n.endpointLoop)
 	n.running.Go(n.keepLoop)
 	n.running.Go(n.clockLoop)
+	n.running.Go(n.clocksLoop)
 	return nil
 }
 
@@ -354,8 +364,9 @@ func (n *Node) Close() error {
 			problems = append(problems, n.transport.Shutdown())
 		}
 		n.running.Wait()
+		n.tellRest()
 		if n.journal != nil {
-			problems = append(problems, n.journal.Close())
+			problems = append(problems, n.saveClocks(), n.journal.Close())
 		}
 	})
 	return errors.Join(problems...)
@@ -400,6 +411,19 @@ func (n *Node) observe() {
 	}
 }
 
+// tellRest tells the observer what was noticed before the end: of an event that was
+// accepted nobody hears again. There are noticeQueue of them at most.
+func (n *Node) tellRest() {
+	for {
+		select {
+		case f := <-n.notices:
+			f(n.config.Observer)
+		default:
+			return
+		}
+	}
+}
+
 // receive sorts what packets of ours carry. It runs where packets are received, on
 // several goroutines at once.
 func (n *Node) receive(from *guard.Peer, kind wire.PacketType, items [][]byte) {
@@ -423,6 +447,7 @@ func (n *Node) receive(from *guard.Peer, kind wire.PacketType, items [][]byte) {
 
 // rosterChanged hears of every new record.
 func (n *Node) rosterChanged(before, now *guard.Peer) {
+	n.lamport.witness(memberClock, now.Record.Sequence, n.now())
 	n.knowOrigin(before, now)
 	if now.Name != n.config.Identity.Name {
 		n.transport.PeerChanged(now)

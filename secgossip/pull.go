@@ -150,7 +150,7 @@ func (n *Node) whoMayHave(w *pull, now time.Time) (from *guard.Peer, soon bool) 
 	origin := n.roster.Get(pki.Name(w.event.Origin))
 	if origin != nil && w.tries%2 == 0 && origin.Name != n.config.Identity.Name {
 		switch status, _ := n.members.get(string(origin.Name)); {
-		case status != StatusAlive:
+		case !status.IsLive():
 		case free(origin):
 			return origin, false
 		case now.Sub(w.next) < pullPatience:

@@ -55,7 +55,7 @@ type receiptPacket struct {
 // ascending. The client must have signed the event. targets, which may be nil, is first
 // told who is waited for.
 //
-// Threat C20: whoever has it says so itself, in a packet that is sealed with its own key
+// Threat C21: whoever has it says so itself, in a packet that is sealed with its own key
 // and ours. Nobody says it for another.
 func (n *Node) Follow(ctx context.Context, raw []byte, client ed25519.PublicKey, targets func([]string), said func(node string) error) (missing []string, err error) {
 	event, err := n.config.Verifier.VerifyEvent(raw, n.now())
@@ -110,7 +110,7 @@ func (n *Node) Follow(ctx context.Context, raw []byte, client ed25519.PublicKey,
 func (n *Node) targets(named []string, isFor func(node string, tags map[string]string) bool) (live, absent []string) {
 	alive := make(map[string]bool)
 	for _, m := range n.Members() {
-		if m.Status != StatusAlive {
+		if !m.Status.IsLive() {
 			continue
 		}
 		alive[m.Name] = true

@@ -95,7 +95,7 @@ func TestWhoLacksThePayloadHasNotTheEvent(t *testing.T) {
 	})
 }
 
-// Threat C20: a member says that others have an event, and floods whoever waits for them.
+// Threat C21: a member says that others have an event, and floods whoever waits for them.
 func TestNobodySaysForAnotherThatItHasAnEvent(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()

@@ -131,7 +131,13 @@ func (s *session) fire(ctx context.Context, req rpcauth.EventRequest, warn func(
 	if err != nil {
 		return nil, firedView{}, err
 	}
-	req.Cluster, req.LTime = s.operator.Trust.Cluster(), uint64(now.UnixMilli())
+	asking, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	about, err := s.PrepareEvent(asking, new(secgossipv1.PrepareEventRequest))
+	if err != nil {
+		return nil, firedView{}, err
+	}
+	req.Cluster, req.LTime = s.operator.Trust.Cluster(), rpcauth.LamportTime(now, about.GetLtime())
 	raw, err := rpcauth.SignEvent(s.operator.Key, token, req, now)
 	if err != nil {
 		return nil, firedView{}, fmt.Errorf("%w: %w", errUsage, err)

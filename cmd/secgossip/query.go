@@ -155,7 +155,7 @@ func (s *session) ask(ctx context.Context, req *rpcauth.QueryRequest, to asking,
 	if err != nil {
 		return nil, err
 	}
-	req.Cluster, req.Origin, req.LTime = s.operator.Trust.Cluster(), pki.Name(about.GetNode()), uint64(now.UnixMilli())
+	req.Cluster, req.Origin, req.LTime = s.operator.Trust.Cluster(), pki.Name(about.GetNode()), rpcauth.LamportTime(now, about.GetLtime())
 	if req.Timeout == 0 {
 		req.Timeout = min(max(time.Duration(about.GetTimeoutMs())*time.Millisecond, rpcauth.MinQueryTimeout), rpcauth.MaxQueryTimeout)
 	}

@@ -83,6 +83,11 @@ func (r *remote) members(kind string, members []secgossip.Member) error {
 	return nil
 }
 
+// epoch passes a step of an epoch's life on.
+func (r *remote) epoch(e secgossip.EpochEvent) error {
+	return r.link.Offer(&link.Epoch{Number: e.Number, Action: string(e.Action), Reason: e.Reason, Keeper: e.Keeper})
+}
+
 // user passes an event of a client on, behind what its signature rests on.
 func (r *remote) user(e secgossip.Event) error {
 	if err := r.tellTrust(time.Now()); err != nil {

@@ -92,6 +92,9 @@ func TestRunnerEndsWhenItIsToldWhatNoHonestProcessSays(t *testing.T) {
 		"no name":                          about("member-join", "", nil),
 		"a name with a newline":            about("member-join", "web-2\nweb-3", nil),
 		"a tag with a newline":             about("member-join", "web-2", map[string]string{"role": "a\nb"}),
+		"a member event of epochs":         about("epoch", "web-2", nil),
+		"an unknown step of an epoch":      &link.Epoch{Number: 7, Action: "burn"},
+		"a keeper with a newline":          &link.Epoch{Number: 7, Action: "use", Keeper: "a\nb"},
 		"nobody":                           &link.Members{Event: "member-join"},
 		"tags of its own with a newline":   &link.Tags{Tags: map[string]string{"role": "a\nb"}},
 	} {

@@ -35,8 +35,16 @@ type service struct {
 	retag  func(set map[string]string, deleted []string) (map[string]string, error)
 	leave  func() // starts leaving; the agent stops after
 	ctx    context.Context
+
+	coalesced func() uint64 // events for which a later one stood
+
 	start  func(func()) bool // runs something that the agent waits for at its end
 	logger *slog.Logger
+}
+
+// PrepareEvent says what a client has to know to sign an event.
+func (s *service) PrepareEvent(context.Context, *secgossipv1.PrepareEventRequest) (*secgossipv1.PrepareEventResponse, error) {
+	return &secgossipv1.PrepareEventResponse{Ltime: s.node.EventTime()}, nil
 }
 
 // FireEvent takes in an event. The caller must have signed it itself: nobody
@@ -132,6 +140,7 @@ func (s *service) GetInfo(context.Context, *secgossipv1.GetInfoRequest) (*secgos
 	for name, values := range s.node.Info() {
 		sections[name] = values
 	}
+	sections["gossip"]["events_coalesced"] = fmt.Sprint(s.coalesced())
 	for _, h := range s.runner.fares().handlers {
 		for _, layer := range h.Layers {
 			sections["sandbox"][fmt.Sprintf("%d %s", h.Number, layer.Name)] = fmt.Sprintf("enforced: %t (%s)", layer.Enforced, layer.Detail)
@@ -215,7 +224,12 @@ func (s *service) StreamEvents(ctx context.Context, req *secgossipv1.StreamEvent
 		case <-ctx.Done():
 			return nil
 		case <-s.ctx.Done():
-			return nil
+			// What was gathered until the agent stopped is still told.
+			records, dropped := subscriber.take()
+			if len(records) == 0 || s.stillGood(ctx) != nil {
+				return nil
+			}
+			return stream.Send(&secgossipv1.StreamEventsResponse{Records: records, Dropped: dropped})
 		case <-recheck.C:
 			if err := s.stillGood(ctx); err != nil {
 				return err

@@ -39,6 +39,7 @@ func messages(side Side) []Message {
 		&Members{Event: "member-join", Members: []Member{
 			{Name: "web-1", Addr: []byte{192, 0, 2, 1}, Tags: map[string]string{"role": "web", "a": ""}}, {Name: "web-2"},
 		}},
+		&Epoch{Number: 7, Action: "use", Reason: "age", Keeper: "web-1"},
 		&Query{Query: "00", Raw: []byte("query"), Deadline: 1 << 41},
 		&Issuer{Certificate: []byte("certificate")}, &Revocation{Statement: []byte("statement"), Credential: []byte("credential")},
 		&Tags{Tags: map[string]string{"role": "web"}}, &Tags{},

@@ -39,6 +39,7 @@ const (
 	kindChecked
 	kindApplied
 	kindFinal
+	kindEpoch
 )
 
 // Limits of what is inside a frame.
@@ -218,6 +219,14 @@ type Member struct {
 	Tags map[string]string `cbor:"3,keyasint"`
 }
 
+// Epoch is a step of an epoch's life, likewise.
+type Epoch struct {
+	Number uint64 `cbor:"1,keyasint"`
+	Action string `cbor:"2,keyasint"`
+	Reason string `cbor:"3,keyasint"`
+	Keeper string `cbor:"4,keyasint"`
+}
+
 // Query is a query of a client, as it was signed, for handlers to answer.
 type Query struct {
 	Query    string `cbor:"1,keyasint"` // its id, which the Answer names
@@ -297,6 +306,7 @@ func (*Reread) kind() byte     { return kindReread }
 func (*Checked) kind() byte    { return kindChecked }
 func (*Applied) kind() byte    { return kindApplied }
 func (*Final) kind() byte      { return kindFinal }
+func (*Epoch) kind() byte      { return kindEpoch }
 
 // empty is a message of a kind that this side may send, to be filled; nil if there is
 // none.
@@ -309,7 +319,7 @@ func (s Side) empty(kind byte) Message {
 	} else {
 		all = []Message{
 			new(Running), new(Signed), new(Members), new(Query), new(Issuer), new(Revocation), new(Tags), new(Ask),
-			new(Reread), new(Checked), new(Applied), new(Final),
+			new(Reread), new(Checked), new(Applied), new(Final), new(Epoch),
 		}
 	}
 	for _, m := range all {
@@ -461,6 +471,8 @@ func (m *Applied) check() error {
 }
 
 func (m *Final) check() error { return bound(within(MaxText, m.Problem, m.Hint)) }
+
+func (m *Epoch) check() error { return bound(within(MaxName, m.Action, m.Reason, m.Keeper)) }
 
 func boundTags(tags map[string]string) bool {
 	ok := len(tags) <= maxTags

@@ -26,6 +26,7 @@ func Rules() map[string]rpcauth.Rule {
 		secgossipv1connect.AgentServiceStreamLogsProcedure:        {AnyOf: []rpcauth.Verb{rpcauth.Monitor}},
 		secgossipv1connect.AgentServiceEstimateRoundTripProcedure: {AnyOf: []rpcauth.Verb{rpcauth.MembersRead}},
 
+		secgossipv1connect.AgentServicePrepareEventProcedure: {AnyOf: []rpcauth.Verb{rpcauth.FireEvent}},
 		secgossipv1connect.AgentServicePrepareQueryProcedure: {AnyOf: []rpcauth.Verb{rpcauth.AskQuery}},
 		secgossipv1connect.AgentServiceAskQueryProcedure:     {AnyOf: []rpcauth.Verb{rpcauth.AskQuery}, Mutates: true},
 		secgossipv1connect.AgentServiceRespondQueryProcedure: {AnyOf: []rpcauth.Verb{rpcauth.AnswerQuery}, Mutates: true},

@@ -61,6 +61,15 @@ type Config struct {
 	// Reported is told that a peer has said how far it is; see Seen. It must not
 	// block.
 	Reported func()
+	// Claimed is told who is suspect or alive by what our own memberlist sends, and
+	// who is alive by what it is given. It must not block. Nil is told nothing.
+	Claimed func(claims []guard.Claim)
+	// Convicted is told of a peer that has sealed for us what no honest member sends,
+	// each time that it does. It must not block. Nil is told nothing.
+	Convicted func(from *guard.Peer, err error)
+	// Quarantined says of a peer that what it says about others is not believed. Nil:
+	// of none.
+	Quarantined func(name pki.Name) bool
 	// Strangers, which may be nil, returns what strangers moved at other
 	// listeners of the agent, for the summary of each minute.
 	Strangers func() map[string]uint64

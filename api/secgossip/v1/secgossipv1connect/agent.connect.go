@@ -78,6 +78,8 @@ const (
 	AgentServiceStreamLogsProcedure = "/secgossip.v1.AgentService/StreamLogs"
 	// AgentServiceFollowEventProcedure is the procedure name of the AgentService's FollowEvent RPC.
 	AgentServiceFollowEventProcedure = "/secgossip.v1.AgentService/FollowEvent"
+	// AgentServicePrepareEventProcedure is the procedure name of the AgentService's PrepareEvent RPC.
+	AgentServicePrepareEventProcedure = "/secgossip.v1.AgentService/PrepareEvent"
 )
 
 var (
@@ -228,6 +230,13 @@ var (
 			Procedure:  AgentServiceFollowEventProcedure,
 		}
 	})
+	agentServicePrepareEventSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_secgossip_v1_agent_proto.Services().ByName("AgentService").Methods().ByName("PrepareEvent"),
+			Procedure:  AgentServicePrepareEventProcedure,
+		}
+	})
 )
 
 // AgentServiceClient is a client for the secgossip.v1.AgentService service.
@@ -302,6 +311,9 @@ type AgentServiceClient interface {
 	// the event is for has said so, and at the latest when the timeout is over. Any agent
 	// can be asked. Grant: event:NAME.
 	FollowEvent(context.Context, *v1.FollowEventRequest) (AgentServiceFollowEventClientStream, error)
+	// PrepareEvent says what a client has to know to sign an event. Grant: any of
+	// event:GLOB.
+	PrepareEvent(context.Context, *v1.PrepareEventRequest) (*v1.PrepareEventResponse, error)
 }
 
 // NewAgentServiceClient constructs a client for the secgossip.v1.AgentService service. Multiple
@@ -483,6 +495,9 @@ type AgentServiceHandler interface {
 	// the event is for has said so, and at the latest when the timeout is over. Any agent
 	// can be asked. Grant: event:NAME.
 	FollowEvent(context.Context, *v1.FollowEventRequest, AgentServiceFollowEventServerStream) error
+	// PrepareEvent says what a client has to know to sign an event. Grant: any of
+	// event:GLOB.
+	PrepareEvent(context.Context, *v1.PrepareEventRequest) (*v1.PrepareEventResponse, error)
 }
 
 // RegisterAgentServiceHandler registers svc as the secgossip.v1.AgentService implementation on
@@ -511,6 +526,7 @@ func RegisterAgentServiceHandler(server *connect.Server, svc AgentServiceHandler
 		connect.Method{Spec: agentServiceForceLeaveSpec(), Handler: adapter.forceLeave},
 		connect.Method{Spec: agentServiceStreamLogsSpec(), Handler: adapter.streamLogs},
 		connect.Method{Spec: agentServiceFollowEventSpec(), Handler: adapter.followEvent},
+		connect.Method{Spec: agentServicePrepareEventSpec(), Handler: adapter.prepareEvent},
 	)
 }
 
@@ -675,6 +691,10 @@ func (UnimplementedAgentServiceHandler) StreamLogs(context.Context, *v1.StreamLo
 
 func (UnimplementedAgentServiceHandler) FollowEvent(context.Context, *v1.FollowEventRequest, AgentServiceFollowEventServerStream) error {
 	return connect.NewError(connect.CodeUnimplemented, "secgossip.v1.AgentService.FollowEvent is not implemented")
+}
+
+func (UnimplementedAgentServiceHandler) PrepareEvent(context.Context, *v1.PrepareEventRequest) (*v1.PrepareEventResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "secgossip.v1.AgentService.PrepareEvent is not implemented")
 }
 
 type agentServiceClient struct {
@@ -847,6 +867,14 @@ func (c *agentServiceClient) FollowEvent(ctx context.Context, req *v1.FollowEven
 		return AgentServiceFollowEventClientStream{}, err
 	}
 	return AgentServiceFollowEventClientStream{stream: stream}, nil
+}
+
+func (c *agentServiceClient) PrepareEvent(ctx context.Context, req *v1.PrepareEventRequest) (*v1.PrepareEventResponse, error) {
+	var res v1.PrepareEventResponse
+	if err := c.client.CallUnary(ctx, agentServicePrepareEventSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
 }
 
 type agentServiceHandler struct{ svc AgentServiceHandler }
@@ -1081,4 +1109,16 @@ func (h agentServiceHandler) followEvent(ctx context.Context, _ connect.Spec, st
 		return err
 	}
 	return h.svc.FollowEvent(ctx, &req, AgentServiceFollowEventServerStream{stream: stream})
+}
+
+func (h agentServiceHandler) prepareEvent(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.PrepareEventRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.PrepareEvent(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
 }
