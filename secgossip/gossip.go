@@ -190,11 +190,20 @@ func (n *Node) eventLoop() {
 				n.logger.Warn("events are missing that nobody brought", slog.String("node", n.originName(m.origin)), slog.Uint64("count", m.count))
 			}
 		case in := <-n.incoming:
-			digest := sha256.Sum256(in.raw)
-			if !verified.has(digest) && n.takeEvent(in) {
-				verified.add(digest)
+			n.lookAt(in, &verified)
+		case in := <-n.pulled:
+			if len(in.raw) > 0 {
+				n.lookAt(in, &verified)
 			}
 		}
+	}
+}
+
+// lookAt takes one event from a member unless it was just verified.
+func (n *Node) lookAt(in incoming, verified *recent) {
+	digest := sha256.Sum256(in.raw)
+	if !verified.has(digest) && n.takeEvent(in) {
+		verified.add(digest)
 	}
 }
 

@@ -66,6 +66,8 @@ type Node struct {
 	tending          sync.Mutex         // held while members that are gone are dealt with
 	store            *eventStore
 	incoming         chan incoming           // events to verify
+	pulled           chan incoming           // the same, of streams
+	more             chan *guard.Peer        // who has more than it brought by a stream
 	fires            chan arrival            // events of clients, to accept
 	arrivals         chan arrival            // events of others, to accept, in order
 	tallies          chan heardTally         // of members, to answer
@@ -150,6 +152,8 @@ func New(config Config) (*Node, error) {
 		members:     newMembership(),
 		coordinates: newCoordinates(),
 		incoming:    make(chan incoming, incomingQueue),
+		pulled:      make(chan incoming),
+		more:        make(chan *guard.Peer, 1),
 		fires:       make(chan arrival, fireQueue),
 		arrivals:    make(chan arrival, arrivalQueue),
 		tallies:     make(chan heardTally, tallyQueue),
@@ -204,6 +208,7 @@ func (n *Node) start() error {
 		Record:      n.self.current,
 		Ledger:      n.ledger,
 		Revocations: n.revocations,
+		Events:      streamRepair{n},
 		Batch:       n.receive,
 		Reply:       n.replyByStream,
 		Reported:    n.hearReport,
@@ -269,6 +274,7 @@ func (n *Node) start() error {
 	}
 	n.running.Go(n.gossipLoop)
 	n.running.Go(n.repairLoop)
+	n.running.Go(n.pullLoop)
 	n.running.Go(n.reconnectLoop)
 	n.running.Go(n.tendLoop)
 	n.running.Go(n.endpointLoop)

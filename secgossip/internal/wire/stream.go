@@ -27,6 +27,9 @@ const (
 
 	FrameReply FrameType = 16 // a signed reply; only after a sync for PurposeReply
 	FrameTaken FrameType = 17 // nothing in it: the reply has arrived; only there as well
+
+	FrameTally  FrameType = 22 // a Tally of all origins; only in a sync that repairs
+	FrameRepair FrameType = 23 // BatchRepair; only there as well
 )
 
 // Why a frame was not read. After either of them the stream is of no more use.
@@ -62,6 +65,10 @@ func (t FrameType) maxBody() int {
 		return MaxReplyRaw
 	case FrameTaken:
 		return 0
+	case FrameTally:
+		return MaxTallyBody
+	case FrameRepair:
+		return MaxRepair
 	case FrameRevocations:
 		return 2 * MaxRevocations * (LengthSize + MaxRevocation)
 	}
