@@ -16,6 +16,8 @@ GO       ?= go
 FUZZTIME ?= 10s
 # How many random histories `make histories` lives through.
 HISTORIES ?= 40
+# How many nodes the largest cluster of `make figures` has.
+CROWD ?= 1000
 # Added to `go test`, as in: make test TESTFLAGS='-run Replay -v'
 TESTFLAGS  ?=
 BENCHFLAGS ?= -benchmem
@@ -73,6 +75,13 @@ siege: ## Measure real agents under attack (also in bench)
 .PHONY: rotations
 rotations: ## Measure rotations of 3 and 30 real agents (also in bench)
 	$(GO) test -run '^$$' -bench . -benchtime 1x $(BENCHFLAGS) ./internal/epochs
+
+# A thousand nodes in one process take half an hour and 12 GB. With fewer:
+# make figures CROWD=200
+.PHONY: figures
+figures: ## Count and time events on 3 to 1,000 nodes in virtual time
+	@GOGC=40 $(GO) test -timeout 3h -run '^TestFigures$$' -v ./secgossip -figures -crowd $(CROWD) | awk '/^=== / { next } \
+		/^ *(--- )?FAIL|^panic:/ { bad = 1 } /^ok / { ok = 1 } { print } END { exit bad || !ok }'
 
 # It builds Serf's program too, and takes some eight minutes.
 .PHONY: versus
