@@ -48,9 +48,9 @@ var ErrTooLarge = errors.New("event is too large")
 // ErrNotYours says that a client handed in an event that another one signed.
 var ErrNotYours = errors.New("event was signed by another client")
 
-// ErrStale says that an event was issued before this node started, which does not
-// know what it accepted before: its journal is in memory, lost or damaged.
-var ErrStale = errors.New("event was fired before this node started, and its journal does not say whether it was accepted; fire another")
+// ErrStale says that an event was issued before this node began its journal, so that it
+// does not know what it accepted before: its journal is in memory, lost or damaged.
+var ErrStale = errors.New("event was fired before this node began its journal, which does not say whether it was accepted; fire another")
 
 // ErrDuplicate says that this very event was accepted before.
 var ErrDuplicate = errors.New("event was accepted before")

@@ -229,8 +229,8 @@ func (n *Node) relayQuery(raw []byte) bool {
 // Threat C05: as an event a query is taken once, whoever sends it again and whenever,
 // and after a loss of the journal none from before the start.
 func (n *Node) acceptQuery(raw []byte, query Query) error {
-	if n.journal.gaps && query.Issued.Before(n.started.Add(-pki.Tolerance)) {
-		return &refusedQuery{"query was asked before this node started, and its journal does not say whether it was accepted; ask again", ErrStale}
+	if query.Issued.Before(n.journal.Since().Add(-pki.Tolerance)) {
+		return &refusedQuery{"query was asked before this node began its journal, which does not say whether it was accepted; ask again", ErrStale}
 	}
 	mine := query.For(string(n.config.Identity.Name), n.currentTags())
 	h := &heardQuery{query: query, mine: mine}

@@ -113,7 +113,7 @@ func TestRunnerBelievesOnlyWhatAClientSignedForThisNodeNowAndOnce(t *testing.T) 
 		"by an issuer of nobody's":  {other.event(t, other.issuer, "alice", grant, nil, now), errAny},
 	} {
 		clock := started
-		j := newJudge(c.trust, "web-1", gappy, func() time.Time { return clock })
+		j := newJudge(c.trust, "web-1", func() time.Time { return started }, func() time.Time { return clock })
 		clock = now
 		_, err := c.trust.AddIssuer(c.rawIssuer, now)
 		check(t, err)
@@ -137,19 +137,21 @@ func TestRunnerBelievesOnlyWhatAClientSignedForThisNodeNowAndOnce(t *testing.T) 
 	}
 }
 
-// gappy is said by a journal of runs that is new.
-func gappy() bool { return true }
+// begunToday is said by a journal of runs that is new.
+func begunToday() time.Time { return today }
+
+// complete is said by a journal of runs that has always been there.
+func complete() time.Time { return time.Time{} }
 
 // An event from before this start is only a danger when what ran then is forgotten.
 func TestRunnerThatKnowsItsRunsTakesWhatCameWhileItWasAway(t *testing.T) {
 	c := newCluster(t, "demo")
-	gaps := false
-	j := newJudge(c.trust, "web-1", func() bool { return gaps }, func() time.Time { return today })
+	j := newJudge(c.trust, "web-1", complete, begunToday)
 	raw := c.event(t, c.root, "alice", "event:*", nil, today.Add(-rpcauth.DefaultEventLife+time.Second))
 	if _, err := j.event(raw); err != nil {
 		t.Error(err)
 	}
-	gaps, j.seen = true, make(map[eventKey]int64)
+	j.since, j.seen = begunToday, make(map[eventKey]int64)
 	if _, err := j.event(raw); !errors.Is(err, errOld) {
 		t.Errorf("got %v, want %v", err, errOld)
 	}
@@ -162,7 +164,7 @@ var errAny = errors.New("an error")
 func TestRunnerForgetsNoEventThatIsStillValid(t *testing.T) {
 	c := newCluster(t, "demo")
 	now := today
-	j := newJudge(c.trust, "web-1", gappy, func() time.Time { return now })
+	j := newJudge(c.trust, "web-1", begunToday, func() time.Time { return now })
 	raw := c.event(t, c.root, "alice", "event:*", nil, now)
 	if _, err := j.event(raw); err != nil {
 		t.Fatal(err)
@@ -187,7 +189,7 @@ func TestRunnerForgetsNoEventThatIsStillValid(t *testing.T) {
 
 func TestRunnerAsksWhetherAClientWasRevoked(t *testing.T) {
 	c := newCluster(t, "demo")
-	j := newJudge(c.trust, "web-1", gappy, func() time.Time { return today })
+	j := newJudge(c.trust, "web-1", begunToday, begunToday)
 	c.trust.SetRevoked(func(kind pki.Kind, name pki.Name, _ ed25519.PublicKey, _ time.Time) bool {
 		return kind == pki.KindClient && name == "mallory"
 	})
@@ -235,7 +237,7 @@ func TestRunnerBelievesOnlyQueriesThatAClientSignedForThisNodeNowAndOnce(t *test
 		"an event":                {c.event(t, c.root, "alice", "event:deploy", nil, now), errAny},
 		"expired":                 {c.query(t, "alice", grant, nil, nil, now.Add(-4*time.Minute)), rpcauth.ErrExpired},
 	} {
-		j := newJudge(c.trust, "web-1", func() bool { return false }, func() time.Time { return today })
+		j := newJudge(c.trust, "web-1", complete, func() time.Time { return today })
 		j.now = func() time.Time { return now }
 		_, err := j.query(test.raw, map[string]string{"role": "web"})
 		switch {
@@ -245,7 +247,7 @@ func TestRunnerBelievesOnlyQueriesThatAClientSignedForThisNodeNowAndOnce(t *test
 		}
 	}
 
-	j := newJudge(c.trust, "web-1", func() bool { return false }, func() time.Time { return now })
+	j := newJudge(c.trust, "web-1", complete, func() time.Time { return now })
 	if _, err := j.query(good, nil); err != nil {
 		t.Fatal(err)
 	}
