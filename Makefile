@@ -83,10 +83,11 @@ figures: ## Count and time events on 3 to 1,000 nodes in virtual time
 	@GOGC=40 $(GO) test -timeout 3h -run '^TestFigures$$' -v ./secgossip -figures -crowd $(CROWD) | awk '/^=== / { next } \
 		/^ *(--- )?FAIL|^panic:/ { bad = 1 } /^ok / { ok = 1 } { print } END { exit bad || !ok }'
 
-# It builds Serf's program too, and takes some eight minutes.
+# It builds Serf's program too, and takes some twelve minutes. Of some parts alone:
+# make versus PARTS=kills,seal
 .PHONY: versus
-versus: build ## Measure three agents beside three of Serf's
-	cd bench && $(GO) run . -bin ../bin/secgossip
+versus: build ## Measure 3, 10 and 30 agents beside as many of Serf's
+	cd bench && $(GO) run . -bin ../bin/secgossip $(if $(PARTS),-parts $(PARTS))
 
 # `go test -list` prints the targets of a package and then a line with its name.
 .PHONY: fuzz
