@@ -85,7 +85,8 @@ const (
 
 	// queryTick is how often is looked after what has to be said again or forgotten,
 	// and replyAgain the first wait for somebody to say that a reply has arrived. The
-	// wait doubles, up to replyAgainMax.
+	// wait grows by a quarter, up to replyAgainMax: in the six seconds that thirty nodes
+	// have, a reply is said seven times.
 	queryTick     = 100 * time.Millisecond
 	replyAgain    = 500 * time.Millisecond
 	replyAgainMax = 4 * time.Second
