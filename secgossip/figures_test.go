@@ -4,10 +4,8 @@ import (
 	"flag"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
-	"text/tabwriter"
 	"time"
 )
 
@@ -131,9 +129,8 @@ func (f figure) percentile(p int) time.Duration {
 // is lost and all are reordered.
 func TestEventsAtARateReachEverybodyOnceInOrder(t *testing.T) {
 	for _, f := range []figure{
-		{nodes: 3, events: 1000},
 		{nodes: 3, events: 1000, loss: 0.1},
-		{nodes: 30, events: 100, loss: 0.1},
+		{nodes: 30, events: 60, loss: 0.1},
 	} {
 		if testing.Short() && f.nodes > 3 {
 			continue
@@ -147,14 +144,14 @@ func TestFigures(t *testing.T) {
 	if !*figures {
 		t.Skip("some minutes, and for a thousand nodes more: -figures")
 	}
-	var table strings.Builder
-	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "nodes\tevents\tlost\tmissed\tdoubled\tmedian\tp99\tlast\t")
+	// A row comes when it is there: the last ones take long.
+	const row = "%8v%8v%8v%8v%8v%8v%8v%8v\n"
+	fmt.Fprintln(t.Output(), "events of 64 bytes in virtual time, packets on the way for 1 to 50 ms")
+	fmt.Fprintf(t.Output(), row, "nodes", "events", "lost", "missed", "doubled", "median", "p99", "last")
 	add := func(f figure, interval, most time.Duration) {
 		f = countEvents(t, f, interval)
 		f.hold(t, most)
-		fmt.Fprintf(w, "%d\t%d\t%.0f%%\t%d\t%d\t%v\t%v\t%v\t\n",
-			f.nodes, f.events, 100*f.loss, f.missed, f.doubled, f.percentile(50), f.percentile(99), f.percentile(100))
+		fmt.Fprintf(t.Output(), row, f.nodes, f.events, fmt.Sprintf("%.0f%%", 100*f.loss), f.missed, f.doubled, f.percentile(50), f.percentile(99), f.percentile(100))
 	}
 	for _, nodes := range []int{3, 30, 100} {
 		for _, loss := range []float64{0, 0.1} {
@@ -164,6 +161,4 @@ func TestFigures(t *testing.T) {
 		}
 	}
 	add(figure{nodes: *crowded, events: 10}, time.Second, promisedOfOne)
-	w.Flush()
-	t.Log("events of 64 bytes in virtual time, packets on the way for 1 to 50 ms\n" + table.String())
 }

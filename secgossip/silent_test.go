@@ -24,7 +24,7 @@ func TestFiveSilentOfFiftyAreNamedAndHoldNobodyUp(t *testing.T) {
 			}
 			answering(byName, h)
 		}
-		time.Sleep(freshFor)
+		c.settle()
 		first, away := all[0], all[size-silent:]
 		var want []string
 		for _, h := range away {
@@ -59,11 +59,15 @@ func TestFiveSilentOfFiftyAreNamedAndHoldNobodyUp(t *testing.T) {
 		}
 
 		cut(func(from, to *host) { c.net.Unblock(from.addr.Addr(), to.addr.Addr()) })
-		time.Sleep(time.Minute)
-		for _, h := range all {
-			if _, primary := h.node.EpochState(); primary != rotation.Epoch {
-				t.Errorf("%s seals with epoch %d, want %d", h.name, primary, rotation.Epoch)
-			}
+		behind := away
+		for begin := time.Now(); len(behind) > 0 && time.Since(begin) < time.Minute; time.Sleep(time.Second) {
+			behind = slices.DeleteFunc(behind, func(h *host) bool {
+				_, primary := h.node.EpochState()
+				return primary == rotation.Epoch
+			})
+		}
+		for _, h := range behind {
+			t.Errorf("%s does not seal with epoch %d", h.name, rotation.Epoch)
 		}
 	})
 }
