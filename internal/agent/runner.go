@@ -166,7 +166,7 @@ func (r *runner) begin() {
 
 // signed runs handlers for an event that holds.
 func (r *runner) signed(m *link.Signed) {
-	e, err := r.judge.event(m.Raw)
+	e, err := r.judge.event(m.Raw, m.Payload, r.tags)
 	if err == nil && m.Origin != "" {
 		_, err = pki.ParseName(m.Origin) // it becomes a variable of the handler's
 	}

@@ -149,7 +149,7 @@ func TestRunnerTakesOldEventsOnlyWhenAskedTo(t *testing.T) {
 		check(t, err)
 		j := newJudge(c.trust, "web-1", r.since, begunToday)
 		check(t, r.started.open(today))
-		_, err = j.event(c.event(t, c.root, "alice", "event:*", nil, today.Add(-4*time.Minute)))
+		_, err = j.event(c.event(t, c.root, "alice", "event:*", nil, today.Add(-4*time.Minute)), nil, nil)
 		if (err == nil) != asked {
 			t.Errorf("asked for old events: %t; got %v", asked, err)
 		}
