@@ -10,6 +10,10 @@ import (
 	"time"
 )
 
+// sweepAge is from when on a scratch that nobody has locked is a left-over: one that
+// was made just now may not be locked yet.
+const sweepAge = time.Minute
+
 // Runner runs handlers for the events it is given. It is safe for concurrent
 // use. Close it.
 type Runner struct {
@@ -68,6 +72,9 @@ func New(config Config) (*Runner, error) {
 	if _, err := r.Reload(config.Specs, config.Settings); err != nil {
 		r.stop()
 		return nil, err
+	}
+	if len(r.handlers) > 0 {
+		r.handlers[0].confine.sweep(sweepAge)
 	}
 	return r, nil
 }
