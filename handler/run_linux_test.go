@@ -311,9 +311,7 @@ func TestHandlerEndsWithItsAgent(t *testing.T) {
 		text, _ := os.ReadFile(dir + "/pid")
 		return strings.HasSuffix(string(text), "\n")
 	})
-	if running(t, scratch) == 0 {
-		t.Error("the handler is not found")
-	}
+	until(t, "the handler is found", func() bool { return running(t, scratch) > 0 }) // While it executes sleep it is not.
 	if err := agent.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
