@@ -22,6 +22,10 @@ func newConfinement(Config) (*confinement, error) { return nil, ErrUnsupported }
 
 func (*confinement) rehearse(Spec) ([]Layer, error) { return nil, ErrUnsupported }
 
+func (*confinement) keepSpare(string) {}
+
+func (*confinement) watchSpare(context.Context, string) {}
+
 func (*confinement) sweep(time.Duration) {}
 
 func (*confinement) run(context.Context, string, Event) Result {

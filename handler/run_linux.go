@@ -20,6 +20,9 @@ const (
 	// pipeTime is how long a run waits for the last output after that. Only
 	// a process that left the handler's group can still hold the pipes.
 	pipeTime = time.Second
+	// answerTime is how long a spare may take to say that the program begins. It
+	// takes some milliseconds; one that was stopped takes for ever.
+	answerTime = time.Second
 )
 
 // run runs the program at path once. It returns when the program and all that
@@ -37,7 +40,21 @@ func (c *confinement) run(ctx context.Context, path string, e Event) Result {
 
 // runOpened runs a program that has been checked. From here on path is only
 // what the program is called. A rehearsal changes what has been prepared.
+//
+// A run takes the spare if there is one. When that cannot begin it, it is as if there
+// had been none: nothing of the program has run, and the spare is dead.
 func (c *confinement) runOpened(ctx context.Context, p *program, path string, e Event, change func(*prepared) error) Result {
+	if change == nil {
+		s, old := c.spare.take(p)
+		defer old.end()
+		if s != nil {
+			result, again := s.run(ctx, p, path, e, nil)
+			if !again || ctx.Err() != nil {
+				return result
+			}
+			c.logger.Debug("spare was of no use", "program", p.path, "err", result.Err)
+		}
+	}
 	s, err := c.newShim()
 	if err != nil {
 		return notRun(err)
@@ -70,6 +87,7 @@ func (s *shim) run(ctx context.Context, p *program, path string, e Event, change
 		return notRun(err), false
 	}
 	result, again = run.supervise(ctx)
+	result.spare = s.view != nil
 	return result, again
 }
 
@@ -184,8 +202,16 @@ func (r *prepared) supervise(ctx context.Context) (result Result, again bool) {
 // one of them in time.
 func (r *prepared) listen() (string, error) {
 	hatch := r.pipes.hatch.ours
+	if r.view != nil {
+		_ = hatch.SetReadDeadline(time.Now().Add(answerTime))
+	}
 	said := make([]byte, maxStatus)
 	n, err := hatch.Read(said)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		killGroup(r.pid)
+		err = nil
+	}
+	_ = hatch.SetReadDeadline(time.Time{})
 	var rest []byte
 	if err == nil {
 		rest, err = io.ReadAll(io.LimitReader(hatch, maxStatus))

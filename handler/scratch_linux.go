@@ -20,6 +20,7 @@ type scratch struct {
 	top, work, program string
 	account            account
 	lock               *os.File // the top, locked while the agent lives: see sweep
+	stat               unix.Stat_t
 }
 
 // scratchName is how the name of every scratch begins.
@@ -50,6 +51,9 @@ func (s *scratch) build() error {
 		return err
 	}
 	if err := os.Mkdir(s.program, 0o700); err != nil {
+		return err
+	}
+	if err := unix.Lstat(s.work, &s.stat); err != nil {
 		return err
 	}
 	if !s.account.switched {
@@ -140,6 +144,23 @@ func (s *scratch) remove() error {
 	err := removeTree(s.top, time.Now().Add(removalTime))
 	s.lock.Close() // It may be nil.
 	return err
+}
+
+// untouched reports whether the folder that a handler may write to is still there,
+// and empty.
+func (s *scratch) untouched() bool {
+	fd, err := unix.Open(s.work, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	folder := os.NewFile(uintptr(fd), s.work)
+	defer folder.Close()
+	var now unix.Stat_t
+	if err := unix.Fstat(fd, &now); err != nil || now.Ino != s.stat.Ino || now.Dev != s.stat.Dev {
+		return false
+	}
+	names, err := folder.Readdirnames(1)
+	return err == io.EOF && len(names) == 0
 }
 
 // lockFolder opens a folder and locks it, if nobody else has. What cleans up

@@ -56,8 +56,9 @@ func beShim() {
 // becomeHandler confines this process, waits for its job and executes the program, or
 // the probe of a rehearsal. It returns only if that fails.
 //
-// When it gets its job it is confined as the program will be: all that the job brings
-// is which program that is, with which arguments, environment and limits.
+// A run's shim gets its job at once; a spare waits for it, confined as the
+// program will be: all that the job brings is which program that is, with which
+// arguments, environment and limits.
 func becomeHandler(hatch *os.File) error {
 	var cage cage
 	if err := readFile(cageFD, "cage", &cage); err != nil {

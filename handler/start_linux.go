@@ -19,6 +19,7 @@ type shim struct {
 	dir   *scratch
 	cage  *cage
 	group *cgroup // nil: none
+	view  *view   // a spare's: what the host was like when it was started; nil: a run's own
 
 	pid    int // 0: not started, or reaped
 	pipes  *plumbing
@@ -141,6 +142,7 @@ func (s *shim) end() {
 		}
 	}
 	s.endGroup()
+	s.view.close()
 	if s.pipes != nil {
 		s.pipes.close()
 	}

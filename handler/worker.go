@@ -61,6 +61,7 @@ func (w *worker) start(r *Runner, before <-chan struct{}) {
 			w.work(r)
 		})
 	}
+	all.Go(func() { w.confine.watchSpare(w.retired, w.spec.Program) })
 	r.workers.Go(func() {
 		all.Wait()
 		w.retire()
@@ -72,6 +73,9 @@ func (w *worker) start(r *Runner, before <-chan struct{}) {
 // has begun when the handler is taken out is not cut short.
 func (w *worker) work(r *Runner) {
 	for {
+		if w.retired.Err() == nil {
+			w.confine.keepSpare(w.spec.Program)
+		}
 		event, ok := w.queue.pop(w.retired)
 		if !ok {
 			return
