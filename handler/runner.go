@@ -39,6 +39,7 @@ type Stats struct {
 	Runs     uint64 // finished, failures included
 	Failures uint64 // not started, killed, or an exit code that is not 0
 	Dropped  uint64 // events lost because the queue was full
+	BySpare  uint64 // of Runs, those for which a shim was waiting
 
 	Last     time.Time // when the latest run began; zero: none has
 	Degraded string    // why the handler does not do its work; empty: it does

@@ -100,6 +100,9 @@ func TestASpareRunsOneJobAndEnds(t *testing.T) {
 		until(t, "another spare waits", func() bool { return c.waiting() != nil && c.waiting().pid != before })
 		gone(t, "the first", before)
 	}
+	if got := r.Stats()[0]; got.BySpare != 3 || got.Runs != 3 {
+		t.Errorf("a spare was waiting for %d of %d runs, want all", got.BySpare, got.Runs)
+	}
 }
 
 // Whatever has become of a spare, the event runs the program, once.

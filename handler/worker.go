@@ -20,6 +20,7 @@ type worker struct {
 	running    atomic.Int64
 	runs       atomic.Uint64
 	failures   atomic.Uint64
+	bySpare    atomic.Uint64
 	confine    *confinement
 	layers     []Layer // what its rehearsal found
 	journal    Journal
@@ -91,6 +92,9 @@ func (w *worker) work(r *Runner) {
 		w.queries.concluded(result)
 		w.running.Add(-1)
 		w.runs.Add(1)
+		if result.spare {
+			w.bySpare.Add(1)
+		}
 		if !result.Done() {
 			w.failures.Add(1)
 		}
@@ -157,7 +161,7 @@ func (w *worker) stats() Stats {
 	defer w.mu.Unlock()
 	return Stats{
 		Handler: int(w.number.Load()), Spec: w.spec, Running: int(w.running.Load()), Waiting: waiting,
-		Runs: w.runs.Load(), Failures: w.failures.Load(), Dropped: dropped,
+		Runs: w.runs.Load(), Failures: w.failures.Load(), Dropped: dropped, BySpare: w.bySpare.Load(),
 		Last: w.last, Degraded: w.degraded, Layers: w.layers,
 	}
 }
