@@ -65,6 +65,11 @@ type Config struct {
 	// records of the nodes that it knows.
 	Rejoin bool
 
+	// Replay delivers events to a node without a journal that were fired before it
+	// started, as far as members still keep them. Without it such a node takes none of
+	// them: it may have lost the journal, and with it what it has run.
+	Replay bool
+
 	// Strangers returns what strangers moved at other listeners of the agent, by
 	// reason: the node puts it into its one line a minute. Nil is allowed.
 	Strangers func() map[string]uint64

@@ -185,6 +185,13 @@ func TestEventFromBeforeTheStartIsRefusedWhenTheJournalIsLost(t *testing.T) {
 				if _, err := b.node.Fire(raw, client.public()); !errors.Is(err, ErrStale) {
 					t.Errorf("fired at b: got %v, want ErrStale", err)
 				}
+				b.crash() // what it does not know it does not know at the next start either
+				b.start().join(a)
+				a.spread(raw)
+				c.settle()
+				if got, want := b.seen.names(), []string{"deploy:v1", "deploy:v2"}; !slices.Equal(got, want) {
+					t.Errorf("after another start b got %q, want %q", got, want)
+				}
 			})
 		})
 	}

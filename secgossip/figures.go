@@ -66,6 +66,9 @@ func (n *Node) counters() map[string]uint64 {
 		"events_forked":    n.counts.eventsForked.Load(),
 		"marks_unknown":    n.counts.marksUnknown.Load(),
 		"tallies_dropped":  n.counts.talliesDropped.Load(),
+		"payloads_pulled":  n.counts.payloadsPulled.Load(),
+		"payloads_missing": n.counts.payloadsMissing.Load(),
+		"receipts_dropped": n.counts.receiptsDropped.Load(),
 		"events_unordered": n.counts.eventsUnordered.Load(),
 		"notices_dropped":  n.counts.noticesDropped.Load(),
 

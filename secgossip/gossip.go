@@ -132,6 +132,12 @@ func (n *Node) randomPeers(k int) []*guard.Peer {
 // delivers it here if it is for us. On return the event is on disk and on its
 // way. Errors: ErrNotYours, ErrBusy, ErrDuplicate, and what the verifier says.
 func (n *Node) Fire(raw []byte, client ed25519.PublicKey) (Event, error) {
+	return n.FireLarge(raw, nil, client)
+}
+
+// FireLarge is Fire for an event with a payload beside it, which is on disk as well on
+// return. Errors: ErrPayload too.
+func (n *Node) FireLarge(raw, payload []byte, client ed25519.PublicKey) (Event, error) {
 	event, err := n.config.Verifier.VerifyEvent(raw, n.now())
 	if err != nil {
 		n.counts.eventsRefused.Add(1)
@@ -147,7 +153,11 @@ func (n *Node) Fire(raw []byte, client ed25519.PublicKey) (Event, error) {
 		return Event{}, ErrStale
 	}
 	event.Origin = string(n.config.Identity.Name)
-	return event, n.acceptFired(raw, event)
+	event.elsewhere = !event.isFor(event.Origin, n.currentTags())
+	if len(payload) > 0 && event.Size == 0 {
+		return Event{}, ErrPayload
+	}
+	return event, n.acceptFired(raw, payload, event)
 }
 
 // incoming is an event from a packet, with its mark.
@@ -189,6 +199,17 @@ func (n *Node) eventLoop() {
 			for _, m := range lost {
 				n.logger.Warn("events are missing that nobody brought", slog.String("node", n.originName(m.origin)), slog.Uint64("count", m.count))
 			}
+		case event := <-n.pulled:
+			if !n.now().Before(event.Expires) {
+				continue // it was long on the way; tick forgets it
+			}
+			ready, waited := n.store.complete(event.key(), n.now())
+			if !waited {
+				// It had no turn to wait for: late, or of an origin that is forgotten.
+				event.lacking = false
+				ready = []Event{event}
+			}
+			n.arrive(ready)
 		case in := <-n.incoming:
 			digest := sha256.Sum256(in.raw)
 			if !verified.has(digest) && n.takeEvent(in) {
@@ -230,6 +251,12 @@ func (n *Node) takeEvent(in incoming) bool {
 	if in.repaired && !accepted {
 		n.counts.eventsRepaired.Add(1)
 	}
+	event.elsewhere = !event.isFor(string(n.config.Identity.Name), n.currentTags())
+	event.lacking = event.Size > 0 && !event.elsewhere && !stale && !accepted && !n.payloads.has(event.Digest, event.Size)
+	if event.lacking && !n.pulls.want(event, time.Now()) {
+		n.counts.eventsOverflow.Add(1)
+		return false // repair brings it again
+	}
 	// Shortly after a start, what an origin fired before is not missed.
 	var quiet uint32
 	if n.now().Sub(n.started) < missingAfter {
@@ -252,16 +279,17 @@ func (n *Node) takeEvent(in incoming) bool {
 // isStale reports whether an event may have been accepted by this node before it
 // lost its journal.
 //
-// Threat C05: a node whose journal has gaps takes nothing that may have been fired
-// before it started. Clocks may be pki.Tolerance apart, so that much is let
+// Threat C05: a node that lost its journal takes nothing that may have been fired
+// before it began another, however often it starts again. Clocks may be pki.Tolerance apart, so that much is let
 // through; it is the most that can be run twice after a loss of the journal. Repair
-// brings old events by itself, and so none of what it brings is let through.
+// brings old events by itself, and so none of what it brings is let through. All of it
+// is when the operator asks for what was fired before.
 func (n *Node) isStale(event Event, repaired bool) bool {
 	tolerance := pki.Tolerance
 	if repaired {
 		tolerance = 0
 	}
-	return n.journal.gaps && event.Issued.Before(n.started.Add(-tolerance))
+	return !n.config.Replay && event.Issued.Before(n.journal.Since().Add(-tolerance))
 }
 
 // counts are the node's own counters.
@@ -290,5 +318,8 @@ type counts struct {
 	eventsForked     atomic.Uint64 // an origin used a sequence twice
 	marksUnknown     atomic.Uint64 // by an origin without a record
 	talliesDropped   atomic.Uint64 // came too fast
+	payloadsPulled   atomic.Uint64 // came by stream
+	payloadsMissing  atomic.Uint64 // nobody gave them until their events expired
+	receiptsDropped  atomic.Uint64 // asked for too fast
 	eventsUnordered  atomic.Uint64 // handed on although one before them was lacking
 }

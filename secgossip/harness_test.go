@@ -370,6 +370,8 @@ func (v testVerifier) VerifyEvent(raw []byte, now time.Time) (Event, error) {
 	return Event{
 		ID: e.ID, Name: e.Name, Payload: e.Payload, LTime: e.LTime, Issued: e.Issued, Expires: e.Expires,
 		Nodes: e.Nodes, Principal: string(e.Token.Subject), ClientKey: [32]byte(e.Token.Key), TokenID: e.Token.ID,
+		Digest: e.Digest, Size: e.Size,
+		For: func(node string, tags map[string]string) bool { return e.For(pki.Name(node), tags) },
 	}, nil
 }
 

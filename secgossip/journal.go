@@ -12,6 +12,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/secgossip/secgossip/pki"
 )
 
 // Journal remembers which events were accepted, so that none is accepted twice:
@@ -22,6 +24,10 @@ import (
 // The file is a sequence of 28-byte entries:
 //
 //	key 16 | expires 8, unix milliseconds, big-endian | CRC-32 (IEEE) of these 24, 4
+//
+// The entry of key zero, which no hash is, says instead from when on everything that was
+// accepted is there: a journal that was new or damaged at its start does not know what
+// was before, and still does not at the start after that.
 //
 // An entry cut short by a crash is cut off at the next start: its event was not
 // run. Entries of expired events are left out whenever the file is written anew,
@@ -35,12 +41,19 @@ type Journal struct {
 	file    *os.File  // nil: memory only
 	size    int64     // bytes of whole entries in file
 	compact int64     // size from which the file is written anew
-	gaps    bool      // what was accepted before it was opened may be missing
+	since   time.Time // what was accepted before it may be missing; zero: nothing is
 }
 
 type journalKey = [16]byte
 
 const journalEntrySize = 28
+
+// sinceKey marks the entry that says from when on a journal is complete.
+var sinceKey journalKey
+
+// sinceLife is how long it matters what was accepted before: no event of that time is
+// valid for longer.
+const sinceLife = originLife + pki.Tolerance
 
 // maxJournal bounds the journal: one hour, the longest life of an event, at 50
 // events a second is 180,000. At 28 bytes that is a 7 MiB file.
@@ -63,7 +76,7 @@ var errJournalFull = fmt.Errorf("%w: event journal is full", ErrBusy)
 func OpenJournal(path string, now time.Time) (*Journal, error) {
 	j := &Journal{path: path, seen: make(map[journalKey]time.Time)}
 	if path == "" {
-		j.gaps = true
+		j.since = now
 		return j, nil
 	}
 	if err := j.load(now); err != nil {
@@ -174,7 +187,7 @@ func (j *Journal) Close() error {
 func (j *Journal) load(now time.Time) error {
 	file, err := os.Open(j.path)
 	if errors.Is(err, os.ErrNotExist) {
-		j.gaps = true
+		j.since = now
 		return nil
 	}
 	if err != nil {
@@ -193,10 +206,16 @@ func (j *Journal) load(now time.Time) error {
 			return err
 		}
 		key, expires, ok := parseEntry(entry[:])
-		// A damaged entry is passed over. Nobody knows what it named, and so what
-		// was issued before this start is not taken: see Node.isStale.
-		j.gaps = j.gaps || !ok
-		if ok && expires.After(now) {
+		switch {
+		case !ok:
+			// A damaged entry is passed over. Nobody knows what it named, and so what
+			// was issued before this start is not taken: see Node.isStale.
+			j.since = now
+		case key == sinceKey:
+			if expires.After(j.since) && expires.Add(sinceLife).After(now) {
+				j.since = expires
+			}
+		case expires.After(now):
 			j.seen[key] = expires
 		}
 		if len(j.seen) >= 2*maxJournal { // no file of ours is like this
@@ -223,7 +242,10 @@ func (j *Journal) trim(most int) {
 // when the new file might lose its name in a power cut: what is then appended
 // might be lost, so no event is accepted until a rewrite succeeds.
 func (j *Journal) rewriteLocked() error {
-	content := make([]byte, 0, (len(j.seen)+1)*journalEntrySize)
+	content := make([]byte, 0, (len(j.seen)+2)*journalEntrySize)
+	if !j.since.IsZero() {
+		content = appendEntry(content, sinceKey, j.since)
+	}
 	for key, expires := range j.seen {
 		content = appendEntry(content, key, expires)
 	}

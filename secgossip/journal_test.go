@@ -59,7 +59,7 @@ func TestJournalCutAtEveryByteKeepsWholeEntries(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "events.journal")
 	j := openTestJournal(t, path, journalNow)
 	for key := range byte(3) {
-		accept(t, j, key, true)
+		accept(t, j, key+1, true)
 	}
 	whole, err := os.ReadFile(path)
 	if err != nil {
@@ -70,21 +70,49 @@ func TestJournalCutAtEveryByteKeepsWholeEntries(t *testing.T) {
 			t.Fatal(err)
 		}
 		j := openTestJournal(t, path, journalNow)
-		if got, want := len(j.seen), n/journalEntrySize; got != want {
+		// The first entry is no event.
+		events := max(0, n/journalEntrySize-1)
+		if got, want := len(j.seen), events; got != want {
 			t.Errorf("cut to %d bytes: %d events are remembered, want %d", n, got, want)
 		}
 		accept(t, j, 9, true)
-		if got := openTestJournal(t, path, journalNow); len(got.seen) != n/journalEntrySize+1 {
+		if got := openTestJournal(t, path, journalNow); len(got.seen) != events+1 {
 			t.Errorf("cut to %d bytes: what was accepted afterwards is not remembered", n)
 		}
 	}
+}
+
+// What a journal does not know at one start it does not know at the next.
+func TestJournalKnowsForAnHourSinceWhenItIsComplete(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "events.journal")
+	since := func(now time.Time, want time.Time, claim string) {
+		t.Helper()
+		if got := openTestJournal(t, path, now).Since(); !got.Equal(want) {
+			t.Errorf("%s: complete since %v, want %v", claim, got, want)
+		}
+	}
+	later := journalNow.Add(time.Minute)
+	since(journalNow, journalNow, "new")
+	since(later, journalNow, "opened again")
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content[3] ^= 1
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	since(later, later, "damaged")
+	since(later.Add(sinceLife-time.Millisecond), later, "while what was before may be valid")
+	since(later.Add(sinceLife), time.Time{}, "after that")
 }
 
 func TestDamagedEntryHidesNoOther(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "events.journal")
 	j := openTestJournal(t, path, journalNow)
 	for key := range byte(3) {
-		accept(t, j, key, true)
+		accept(t, j, key+1, true)
 	}
 	whole, err := os.ReadFile(path)
 	if err != nil {
@@ -92,13 +120,13 @@ func TestDamagedEntryHidesNoOther(t *testing.T) {
 	}
 	for bit := range journalEntrySize * 8 {
 		damaged := bytes.Clone(whole)
-		damaged[journalEntrySize+bit/8] ^= 1 << (bit % 8)
+		damaged[2*journalEntrySize+bit/8] ^= 1 << (bit % 8)
 		if err := os.WriteFile(path, damaged, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		j := openTestJournal(t, path, journalNow)
-		accept(t, j, 0, false)
-		accept(t, j, 2, false)
+		accept(t, j, 1, false)
+		accept(t, j, 3, false)
 		if len(j.seen) != 2 {
 			t.Errorf("bit %d flipped: %d events are remembered, want 2", bit, len(j.seen))
 		}

@@ -65,6 +65,11 @@ type Node struct {
 	removals         map[string]Removal // those that hold, by node; guarded by tending
 	tending          sync.Mutex         // held while members that are gone are dealt with
 	store            *eventStore
+	payloads         *payloads
+	pulls            *pulls
+	pulled           chan Event // whose payload has come
+	follows          follows
+	receipts         chan receiptPacket      // to hear or to answer
 	incoming         chan incoming           // events to verify
 	fires            chan arrival            // events of clients, to accept
 	arrivals         chan arrival            // events of others, to accept, in order
@@ -170,6 +175,10 @@ func New(config Config) (*Node, error) {
 		overtake:      make(chan uint64, 1),
 	}
 	n.store = newEventStore(&n.counts)
+	n.payloads = newPayloads(config.StateDir)
+	n.pulls, n.pulled = newPulls(), make(chan Event, maxPulling)
+	n.follows.open = make(map[journalKey][]*follow)
+	n.receipts = make(chan receiptPacket, receiptQueue)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	if err := n.start(); err != nil {
 		n.Close()
@@ -206,6 +215,7 @@ func (n *Node) start() error {
 		Revocations: n.revocations,
 		Batch:       n.receive,
 		Reply:       n.replyByStream,
+		Payload:     n.payloads.get,
 		Reported:    n.hearReport,
 		Strangers:   n.config.Strangers,
 		Network:     n.config.Network,
@@ -243,7 +253,7 @@ func (n *Node) start() error {
 	if n.ledger.State().Primary == 0 {
 		n.logger.Info("no epoch yet: waiting for a member to fetch it from")
 	}
-	if err := errors.Join(n.loadRecords(), n.loadTags()); err != nil {
+	if err := errors.Join(n.loadRecords(), n.loadTags(), n.payloads.load(n.now())); err != nil {
 		return err
 	}
 
@@ -264,11 +274,13 @@ func (n *Node) start() error {
 	n.running.Go(n.reportLoop)
 	n.running.Go(n.revocationLoop)
 	n.running.Go(n.queryLoop)
+	n.running.Go(n.receiptLoop)
 	if n.list, err = memberlist.Create(n.settings); err != nil {
 		return err
 	}
 	n.running.Go(n.gossipLoop)
 	n.running.Go(n.repairLoop)
+	n.running.Go(n.pullLoop)
 	n.running.Go(n.reconnectLoop)
 	n.running.Go(n.tendLoop)
 	n.running.Go(n.endpointLoop)
@@ -402,6 +414,8 @@ func (n *Node) receive(from *guard.Peer, kind wire.PacketType, items [][]byte) {
 		n.receiveRevocations(items)
 	case wire.PacketQueries, wire.PacketReplies, wire.PacketRelay, wire.PacketTaken:
 		n.receiveQueries(from, kind, items)
+	case wire.PacketAskReceipt, wire.PacketReceipt:
+		n.receiveReceipt(from, kind, items[0])
 	case wire.PacketRemovals:
 		n.receiveRemovals(items)
 	}

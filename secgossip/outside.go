@@ -26,6 +26,6 @@ func (l *RevocationList) Learn(items [][]byte) { l.held.Learn(items) }
 // of revocation and credential, the oldest first.
 func (n *Node) SignedRevocations() [][]byte { return n.revocations.Revocations() }
 
-// HasGaps reports whether what was accepted before the journal was opened may be
-// missing from it: it is new, or was damaged.
-func (j *Journal) HasGaps() bool { return j.gaps }
+// Since returns the time from which on the journal knows all that was accepted: it was
+// new then, or damaged. It is the zero time if nothing can be missing.
+func (j *Journal) Since() time.Time { return j.since }

@@ -85,7 +85,8 @@ const (
 
 	// queryTick is how often is looked after what has to be said again or forgotten,
 	// and replyAgain the first wait for somebody to say that a reply has arrived. The
-	// wait doubles, up to replyAgainMax.
+	// wait grows by a quarter, up to replyAgainMax: in the six seconds that thirty nodes
+	// have, a reply is said seven times.
 	queryTick     = 100 * time.Millisecond
 	replyAgain    = 500 * time.Millisecond
 	replyAgainMax = 4 * time.Second
@@ -229,8 +230,8 @@ func (n *Node) relayQuery(raw []byte) bool {
 // Threat C05: as an event a query is taken once, whoever sends it again and whenever,
 // and after a loss of the journal none from before the start.
 func (n *Node) acceptQuery(raw []byte, query Query) error {
-	if n.journal.gaps && query.Issued.Before(n.started.Add(-pki.Tolerance)) {
-		return &refusedQuery{"query was asked before this node started, and its journal does not say whether it was accepted; ask again", ErrStale}
+	if query.Issued.Before(n.journal.Since().Add(-pki.Tolerance)) {
+		return &refusedQuery{"query was asked before this node began its journal, which does not say whether it was accepted; ask again", ErrStale}
 	}
 	mine := query.For(string(n.config.Identity.Name), n.currentTags())
 	h := &heardQuery{query: query, mine: mine}

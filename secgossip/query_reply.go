@@ -151,7 +151,7 @@ func (q *queries) due(h *heardQuery, now time.Time) []dueReply {
 			continue
 		}
 		out.next = now.Add(out.wait)
-		out.wait = min(2*out.wait, replyAgainMax)
+		out.wait = min(out.wait+out.wait/4, replyAgainMax)
 		relay := h.query.Relay
 		if out.sent++; out.sent > relays {
 			relay = 0

@@ -643,7 +643,7 @@ func TestAReplyThatNobodyConfirmsIsSentLessAndLess(t *testing.T) {
 			at = append(at, fmt.Sprint(now.Sub(begin), " ", due.relay))
 		}
 	}
-	want := []string{"0s 255", "500ms 255", "1.5s 0", "3.5s 0", "7.5s 0", "11.5s 0", "15.5s 0", "19.5s 0"}
+	want := []string{"0s 255", "500ms 255", "1.2s 0", "2s 0", "3s 0", "4.3s 0", "5.9s 0", "7.9s 0", "10.3s 0", "13.3s 0", "17.1s 0"}
 	if !slices.Equal(at, want) {
 		t.Errorf("sent at %q, want %q", at, want)
 	}

@@ -78,6 +78,45 @@ func TestEventsMissedWhileDownAreDeliveredOnceAndToNoNewcomer(t *testing.T) {
 	})
 }
 
+// Whoever starts without a journal gets what was fired before only if its settings ask
+// for it, and not again when it comes back.
+func TestNewcomerThatAsksForOldEventsGetsEachOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b, d := c.three()
+		client := c.client("memo", "event:*")
+		var want []string
+		fire := func(n int) {
+			for range n {
+				want = append(want, fmt.Sprintf("tick:%d", len(want)))
+				if err := client.fire(a, "tick", fmt.Sprint(len(want)-1)); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+		}
+		fire(100)
+		time.Sleep(3 * time.Minute) // longer than clocks may differ; they live for five
+		e := c.host("e")
+		e.settings = func(config *Config) { config.Replay = true }
+		e.start().join(d)
+		time.Sleep(10 * time.Second)
+		if got := e.seen.names(); !slices.Equal(got, want) {
+			t.Errorf("at once it got %d events %q, want %d in order", len(got), got, len(want))
+		}
+		e.crash()
+		fire(20)
+		e.start().join(b)
+		time.Sleep(10 * time.Second)
+		fire(5)
+		c.settle()
+		for _, h := range []*host{a, e} {
+			if got := h.seen.names(); !slices.Equal(got, want) {
+				t.Errorf("%s got %d events %q, want %d in order", h.name, len(got), got, len(want))
+			}
+		}
+	})
+}
+
 // One datagram in ten is lost and all are reordered.
 func TestEventsAtARateReachEverybodyOnceInOrder(t *testing.T) {
 	count := 300

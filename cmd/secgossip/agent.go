@@ -67,6 +67,7 @@ cuts a leave short.`,
 	f.BoolVar(&flags.LeaveOnTerminate, "leave-on-terminate", false, "leave the cluster on SIGTERM too")
 	f.BoolVar(&flags.SkipLeaveOnInterrupt, "skip-leave-on-interrupt", false, "do not leave the cluster on SIGINT")
 	f.BoolVar(&flags.Rejoin, "rejoin", false, "after a leave, go back to the cluster by itself at the next start")
+	f.BoolVar(&flags.Replay, "replay", false, "where no events are on record yet, take those too that were fired before this start")
 	f.StringVar(&flags.ReconnectTimeout, "reconnect-timeout", "", "how long a failed member is looked for before it is forgotten (default "+defaults.ReconnectTimeout+")")
 	f.StringVar(&flags.TombstoneTimeout, "tombstone-timeout", "", "how long a member that left is remembered (default "+defaults.TombstoneTimeout+")")
 	f.StringArrayVar(&flags.EventHandlers, "event-handler", nil, "[FILTER[,FILTER...]=]PROGRAM to run on events; repeat for more")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	secgossipv1 "github.com/secgossip/secgossip/api/secgossip/v1"
+	"github.com/secgossip/secgossip/rpcauth"
 )
 
 // recordView is one line of stream --json.
@@ -144,6 +146,9 @@ func line(v recordView) string {
 
 // payloadText shows a payload on one line: as text if it is that.
 func payloadText(payload []byte) string {
+	if len(payload) > rpcauth.MaxEventPayload {
+		return fmt.Sprintf("%d bytes, SHA-256 %x", len(payload), sha256.Sum256(payload))
+	}
 	if text := safe(string(payload)); text == string(payload) {
 		return text
 	}

@@ -149,6 +149,7 @@ func (a *Agent) start(at home.Home, settle settle) error {
 		Profile:   a.plan.profile,
 		StateDir:  at.State(),
 		Rejoin:    a.settings.Rejoin,
+		Replay:    a.settings.Replay,
 
 		ReconnectTimeout: a.plan.reconnectTimeout,
 		TombstoneTimeout: a.plan.tombstoneTimeout,

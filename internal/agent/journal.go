@@ -34,12 +34,15 @@ func (j *runJournal) openLocked(now time.Time) error {
 	return err
 }
 
-// gaps reports whether runs may be forgotten. While the journal cannot be opened,
-// nothing is known.
-func (j *runJournal) gaps() bool {
+// since returns the time from which on all runs are known. While the journal cannot be
+// opened, nothing is.
+func (j *runJournal) since() time.Time {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.openLocked(time.Now()) != nil || j.journal.HasGaps()
+	if now := time.Now(); j.openLocked(now) != nil {
+		return now
+	}
+	return j.journal.Since()
 }
 
 // Accept implements handler.Journal. While the journal cannot be opened no run is

@@ -17,7 +17,7 @@ type judge struct {
 	node     pki.Name
 	started  time.Time
 	now      func() time.Time
-	gaps     func() bool // whether runs of before this start may be forgotten
+	since    func() time.Time // what was run before it may be forgotten; zero: nothing is
 
 	seen map[eventKey]int64 // until when each would be valid, in milliseconds since 1970
 }
@@ -30,33 +30,40 @@ type eventKey [16]byte
 const maxSeen = 262_144
 
 var (
-	errOld        = errors.New("issued before this agent started, and what it ran before that is not known")
+	errOld        = errors.New("issued at a time of which it is not known what this agent ran")
 	errElsewhere  = errors.New("for other nodes")
 	errSeen       = errors.New("seen before")
 	errManyEvents = errors.New("more events at once than can be told apart")
 )
 
-func newJudge(trust *pki.Trust, node pki.Name, gaps func() bool, now func() time.Time) *judge {
+func newJudge(trust *pki.Trust, node pki.Name, since, now func() time.Time) *judge {
 	return &judge{
-		verifier: rpcauth.NewVerifier(trust), node: node, started: now(), now: now, gaps: gaps,
+		verifier: rpcauth.NewVerifier(trust), node: node, started: now(), now: now, since: since,
 		seen: make(map[eventKey]int64),
 	}
 }
 
-// event returns the event in raw if handlers may be run for it, and remembers it.
+// event returns the event in raw if handlers may be run for it on a node of these tags,
+// and remembers it. A payload that is beside the event becomes its payload.
 //
 // Threat L12: the network process keeps the journal of events, and could forget. Within
 // a start this one remembers them; of what was run before, the runner's own journal of
-// runs knows. Where that has gaps, an event that was issued before this start is
-// refused, but for the time by which clocks may differ.
-func (j *judge) event(raw []byte) (*rpcauth.Event, error) {
+// runs knows. What was issued before that journal is complete is refused, but for the
+// time by which clocks may differ.
+func (j *judge) event(raw, payload []byte, tags map[string]string) (*rpcauth.Event, error) {
 	now := j.now()
 	e, err := j.verifier.VerifyEvent(raw, now)
 	if err != nil {
 		return nil, err
 	}
-	old := e.Issued.Before(j.started.Add(-pki.Tolerance)) && j.gaps()
-	if err := j.admit(keyOfEvent(e), e.For(j.node), old, e.Expires, now); err != nil {
+	if len(payload) > 0 || e.Size > 0 {
+		if err := e.CheckPayload(payload); err != nil {
+			return nil, err
+		}
+		e.Payload = payload
+	}
+	old := e.Issued.Before(j.since().Add(-pki.Tolerance))
+	if err := j.admit(keyOfEvent(e), e.For(j.node, tags), old, e.Expires, now); err != nil {
 		return nil, fmt.Errorf("event %q: %w", e.Name, err)
 	}
 	return e, nil

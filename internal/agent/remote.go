@@ -88,7 +88,11 @@ func (r *remote) user(e secgossip.Event) error {
 	if err := r.tellTrust(time.Now()); err != nil {
 		return err
 	}
-	return r.link.Offer(&link.Signed{Raw: e.Raw, Origin: e.Origin})
+	signed := &link.Signed{Raw: e.Raw, Origin: e.Origin}
+	if e.Size > 0 {
+		signed.Payload = e.Payload
+	}
+	return r.link.Offer(signed)
 }
 
 // query passes a query of a client on, behind what its signature rests on. One answer

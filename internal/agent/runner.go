@@ -62,7 +62,7 @@ func newRunner(at home.Home, settings Settings, plan plan, who account, log io.W
 	}
 	r.level.Set(plan.level)
 	r.logger = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: &r.level}))
-	r.judge = newJudge(public.Trust, public.Name, r.started.gaps, time.Now)
+	r.judge = newJudge(public.Trust, public.Name, r.since, time.Now)
 	// It must be there before handlers are confined: they may read none of it.
 	if err := at.MakeRunner(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSetup, err)
@@ -81,6 +81,15 @@ func newRunner(at home.Home, settings Settings, plan plan, who account, log io.W
 		return nil, fmt.Errorf("%w: %w", ErrSetup, handlerError(err))
 	}
 	return r, nil
+}
+
+// since returns the time before which events are refused: what was run for them may be
+// forgotten, unless the operator asks for them.
+func (r *runner) since() time.Time {
+	if r.settings.Replay {
+		return time.Time{}
+	}
+	return r.started.since()
 }
 
 // errTold says that the network process asked for what no honest one asks for.
@@ -155,7 +164,7 @@ func (r *runner) begin() {
 
 // signed runs handlers for an event that holds.
 func (r *runner) signed(m *link.Signed) {
-	e, err := r.judge.event(m.Raw)
+	e, err := r.judge.event(m.Raw, m.Payload, r.tags)
 	if err == nil && m.Origin != "" {
 		_, err = pki.ParseName(m.Origin) // it becomes a variable of the handler's
 	}

@@ -134,6 +134,26 @@ func TestNetworkProcessIsToldHowHandlersFare(t *testing.T) {
 	}
 }
 
+// A runner with a new journal takes events of the hour before only if the operator asks
+// for them.
+func TestRunnerTakesOldEventsOnlyWhenAskedTo(t *testing.T) {
+	c := newCluster(t, "demo")
+	for _, asked := range []bool{false, true} {
+		settings := loopback().Merge(Settings{Replay: asked})
+		plan, err := settings.check()
+		check(t, err)
+		r, err := newRunner(newHome(t), settings, plan, account{}, io.Discard)
+		check(t, err)
+		j := newJudge(c.trust, "web-1", r.since, begunToday)
+		check(t, r.started.open(today))
+		_, err = j.event(c.event(t, c.root, "alice", "event:*", nil, today.Add(-4*time.Minute)), nil, nil)
+		if (err == nil) != asked {
+			t.Errorf("asked for old events: %t; got %v", asked, err)
+		}
+		check(t, r.close())
+	}
+}
+
 // canRun reports whether handlers can be confined here.
 func canRun(t *testing.T) bool {
 	t.Helper()

@@ -46,7 +46,7 @@ func (s *service) FireEvent(ctx context.Context, req *secgossipv1.FireEventReque
 	if !ok {
 		return nil, connect.NewError(connect.CodeUnauthenticated, "unauthenticated")
 	}
-	event, err := s.node.Fire(req.GetEvent(), principal.Key)
+	event, err := s.node.FireLarge(req.GetEvent(), req.GetPayload(), principal.Key)
 	if err != nil {
 		return nil, s.refusal(err)
 	}
@@ -70,7 +70,7 @@ func (s *service) refusal(err error) error {
 		code = connect.CodeFailedPrecondition
 	case errors.Is(err, secgossip.ErrStep), errors.Is(err, secgossip.ErrRevoke), errors.Is(err, secgossip.ErrRevocations):
 		code = connect.CodeOutOfRange
-	case errors.Is(err, secgossip.ErrTooLarge), errors.Is(err, secgossip.ErrOrigin), errors.Is(err, errQueryID), isRefusal(err):
+	case errors.Is(err, secgossip.ErrTooLarge), errors.Is(err, secgossip.ErrPayload), errors.Is(err, errFollow), errors.Is(err, secgossip.ErrOrigin), errors.Is(err, errQueryID), isRefusal(err):
 		code = connect.CodeInvalidArgument
 	default:
 		s.logger.Error("rpc failed", "error", err)

@@ -50,6 +50,7 @@ type Settings struct {
 	SkipLeaveOnInterrupt bool `yaml:"skip-leave-on-interrupt"`
 
 	Rejoin           bool   `yaml:"rejoin"`
+	Replay           bool   `yaml:"replay"`
 	ReconnectTimeout string `yaml:"reconnect-timeout"`
 	TombstoneTimeout string `yaml:"tombstone-timeout"`
 
@@ -118,6 +119,7 @@ func (s Settings) Merge(over Settings) Settings {
 	s.LeaveOnTerminate = s.LeaveOnTerminate || over.LeaveOnTerminate
 	s.SkipLeaveOnInterrupt = s.SkipLeaveOnInterrupt || over.SkipLeaveOnInterrupt
 	s.Rejoin = s.Rejoin || over.Rejoin
+	s.Replay = s.Replay || over.Replay
 	if over.unlock().Set() { // one takes the place of the other
 		s.UnlockPassphraseFile, s.UnlockIdentityFile = over.UnlockPassphraseFile, over.UnlockIdentityFile
 	}

@@ -155,7 +155,7 @@ func TestEverySettingCanBeSaidInAFile(t *testing.T) {
 		HandlerWritable: []string{"/tmp"}, HandlerUser: "65534", RotateEvery: "15m", HandlerTimeout: "1m",
 		HandlerSandbox: "reduced", UnlockIdentityFile: "/etc/unlock", Keyring: "memory",
 		RetryInterval: "5s", RetryMax: 3, LeaveOnTerminate: true, SkipLeaveOnInterrupt: true,
-		Rejoin: true, ReconnectTimeout: "48h", TombstoneTimeout: "12h",
+		Rejoin: true, Replay: true, ReconnectTimeout: "48h", TombstoneTimeout: "12h",
 	}
 	got, err := parseSettings([]byte(`
 bind: 127.0.0.1:1

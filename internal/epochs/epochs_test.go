@@ -14,7 +14,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -24,27 +23,10 @@ import (
 	"github.com/secgossip/secgossip/internal/rpc"
 )
 
-// folder is where the program is built.
-var folder string
+// program is the one that all tests start.
+var program lab.Binary
 
-// program is the program, built at its first use.
-var program = sync.OnceValues(func() (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	defer cancel()
-	return lab.Build(ctx, folder)
-})
-
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	var err error
-	if folder, err = os.MkdirTemp("", "secgossip-epochs-"); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(folder)
-	return m.Run()
-}
+func TestMain(m *testing.M) { os.Exit(program.Run(m)) }
 
 // cluster is the agents of a test.
 type cluster struct {
@@ -58,7 +40,7 @@ type cluster struct {
 // waits until all see all. The first node's home has the client that asks them.
 func newCluster(t testing.TB, keepers, others int, flags ...string) *cluster {
 	t.Helper()
-	bin, err := program()
+	bin, err := program.Path()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,30 +23,20 @@ import (
 	"github.com/secgossip/secgossip/internal/lab"
 )
 
-// bin is the program; it is built once. whyNot is why no test runs.
-var bin, whyNot string
+// program is the one that all stories start. whyNot is why none of networks is told.
+var (
+	program lab.Binary
+	whyNot  string
+)
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	ctx := context.Background()
-	if whyNot = lab.WhyNoNetworks(ctx); whyNot != "" {
-		return m.Run()
-	}
-	// All stories at once, however few the processors: they mostly wait.
-	err := flag.Set("test.parallel", "16")
-	if err == nil {
-		var folder string
-		if folder, err = os.MkdirTemp("", "secgossip-field-"); err == nil {
-			defer os.RemoveAll(folder)
-			bin, err = lab.Build(ctx, folder)
+func TestMain(m *testing.M) {
+	if whyNot = lab.WhyNoNetworks(context.Background()); whyNot == "" {
+		// All stories at once, however few the processors: they mostly wait.
+		if err := flag.Set("test.parallel", "16"); err != nil {
+			panic(err)
 		}
 	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return m.Run()
+	os.Exit(program.Run(m))
 }
 
 // Times within which an agent must notice something by itself; they allow for a
@@ -87,6 +77,10 @@ func newField(t *testing.T, others ...string) *field {
 		t.Skip(whyNot)
 	}
 	t.Parallel()
+	bin, err := program.Path()
+	if err != nil {
+		t.Fatal(err)
+	}
 	l, err := lab.New(bin, "field")
 	if err != nil {
 		t.Fatal(err)

@@ -24,13 +24,9 @@ func TestEvictionOutlivesAPowerCutOfEverybody(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	program := bin
-	if program == "" { // no network can be made here, and none is needed
-		var err error
-		program, err = lab.Build(ctx, t.TempDir())
-		must(err)
-	}
-	l, err := lab.New(program, "evict")
+	bin, err := program.Path()
+	must(err)
+	l, err := lab.New(bin, "evict")
 	must(err)
 	t.Cleanup(func() { l.Remove() })
 	must(l.Init(ctx, "evict", keeper))

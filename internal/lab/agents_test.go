@@ -10,7 +10,7 @@ func TestAgentsInNamespacesFindEachOther(t *testing.T) {
 	if why := WhyNoNetworks(t.Context()); why != "" {
 		t.Skip(why)
 	}
-	bin, err := secgossip()
+	bin, err := secgossip.Path()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,11 +11,9 @@
 package lab
 
 import (
-	"context"
 	"errors"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 )
 
@@ -60,18 +58,6 @@ func New(bin, purpose string) (l *Lab, err error) {
 
 // Remove takes the folder away. Stop the agents first.
 func (l *Lab) Remove() error { return os.RemoveAll(l.Path) }
-
-// Build builds the program into a folder and returns where it is. The working
-// directory must lie in this module.
-func Build(ctx context.Context, folder string) (string, error) {
-	bin := filepath.Join(folder, "secgossip")
-	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", bin, "github.com/secgossip/secgossip/cmd/secgossip")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if said, err := build.CombinedOutput(); err != nil {
-		return "", errors.Join(err, errors.New(string(said)))
-	}
-	return bin, nil
-}
 
 // In is the path of a name in the folder: of a home, by the name of its node or
 // client.

@@ -16,7 +16,7 @@ func inShell(line string) []string { return []string{"sh", "-c", line + ` && exe
 
 // newAgent makes a cluster of one node, whose agent is not started.
 func newAgent(t *testing.T) (*Lab, *Node) {
-	bin, err := secgossip()
+	bin, err := secgossip.Path()
 	if err != nil {
 		t.Fatal(err)
 	}

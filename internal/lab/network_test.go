@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 )
@@ -44,25 +43,11 @@ func TestMain(m *testing.M) {
 		conn.Close()
 		return
 	}
-	code := m.Run()
-	if built != "" {
-		os.RemoveAll(built)
-	}
-	os.Exit(code)
+	os.Exit(secgossip.Run(m))
 }
 
-// built is the folder of the program, if a test needed it.
-var built string
-
-// secgossip builds the program once for all tests.
-var secgossip = sync.OnceValues(func() (string, error) {
-	folder, err := os.MkdirTemp("", "secgossip-lab-")
-	if err != nil {
-		return "", err
-	}
-	built = folder
-	return Build(context.Background(), folder)
-})
+// secgossip is the program, for all tests.
+var secgossip Binary
 
 // helper is the test program, to be run in a namespace.
 func helper(t *testing.T, in *Namespace, env string) *exec.Cmd {

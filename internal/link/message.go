@@ -47,6 +47,8 @@ const (
 	MaxOutput = 64 << 10
 	// MaxAnswer is the most that answers a query, as package handler has it.
 	MaxAnswer = 1 << 20
+	// MaxPayload is the most that travels beside an event, as rpcauth has it.
+	MaxPayload = 1 << 20
 	// MaxMembers is how many members one event is about at most. With 64 bytes of name
 	// and 512 of tags each they fit a frame of theirs.
 	MaxMembers = 1024
@@ -77,6 +79,8 @@ func limit(kind byte) int {
 		return 2*MaxOutput + MaxFrame
 	case kindAnswer:
 		return MaxAnswer + MaxFrame
+	case kindSigned:
+		return MaxPayload + MaxFrame
 	case kindHandler:
 		return 3 * MaxFrame
 	case kindMembers, kindReloaded:
@@ -196,8 +200,9 @@ type Running struct{}
 // Signed is an event of a client, as it was signed. The runner judges it itself. Which
 // node took it in from the client is the network process's word.
 type Signed struct {
-	Raw    []byte `cbor:"1,keyasint"`
-	Origin string `cbor:"2,keyasint,omitempty"`
+	Raw     []byte `cbor:"1,keyasint"`
+	Origin  string `cbor:"2,keyasint,omitempty"`
+	Payload []byte `cbor:"3,keyasint,omitempty"` // one that is beside the event
 }
 
 // Members is a member event: nothing of it is signed, so it is the network process's
@@ -419,8 +424,10 @@ func (m *Answer) check() error {
 	return bound(len(m.Output) <= MaxAnswer && within(MaxName, m.Query))
 }
 
-func (*Running) check() error  { return nil }
-func (m *Signed) check() error { return bound(len(m.Raw) <= maxSigned && within(MaxName, m.Origin)) }
+func (*Running) check() error { return nil }
+func (m *Signed) check() error {
+	return bound(len(m.Raw) <= maxSigned && len(m.Payload) <= MaxPayload && within(MaxName, m.Origin))
+}
 
 func (m *Members) check() error {
 	ok := within(MaxName, m.Event) && len(m.Members) <= MaxMembers

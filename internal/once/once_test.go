@@ -39,6 +39,11 @@ const (
 	callTimeout = 5 * time.Second
 )
 
+// program is the one that is killed.
+var program lab.Binary
+
+func TestMain(m *testing.M) { os.Exit(program.Run(m)) }
+
 // agent is the agent that is killed again and again.
 type agent struct {
 	*testing.T
@@ -52,11 +57,7 @@ type agent struct {
 
 func newAgent(t *testing.T) *agent {
 	t.Helper()
-	folder := t.TempDir()
-	if err := os.Chmod(folder, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	bin, err := lab.Build(t.Context(), folder)
+	bin, err := program.Path()
 	if err != nil {
 		t.Fatal(err)
 	}

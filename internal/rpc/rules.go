@@ -10,6 +10,7 @@ import (
 func Rules() map[string]rpcauth.Rule {
 	return map[string]rpcauth.Rule{
 		secgossipv1connect.AgentServiceFireEventProcedure:    {AnyOf: []rpcauth.Verb{rpcauth.FireEvent}, Mutates: true},
+		secgossipv1connect.AgentServiceFollowEventProcedure:  {AnyOf: []rpcauth.Verb{rpcauth.FireEvent}},
 		secgossipv1connect.AgentServiceListMembersProcedure:  {AnyOf: []rpcauth.Verb{rpcauth.MembersRead}},
 		secgossipv1connect.AgentServiceGetInfoProcedure:      {AnyOf: []rpcauth.Verb{rpcauth.MembersRead}},
 		secgossipv1connect.AgentServiceStreamEventsProcedure: {AnyOf: []rpcauth.Verb{rpcauth.Monitor}},

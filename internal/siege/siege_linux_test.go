@@ -14,34 +14,16 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/secgossip/secgossip/internal/lab"
 )
 
-// folder is where the program is built.
-var folder string
+// program is the one that all tests start.
+var program lab.Binary
 
-// program is the program, built at its first use.
-var program = sync.OnceValues(func() (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	defer cancel()
-	return lab.Build(ctx, folder)
-})
-
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	var err error
-	if folder, err = os.MkdirTemp("", "secgossip-siege-"); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(folder)
-	return m.Run()
-}
+func TestMain(m *testing.M) { os.Exit(program.Run(m)) }
 
 // The first node is the keeper, and the operator in its home does what clients do.
 const keeper = "web-1"
@@ -56,7 +38,7 @@ type cluster struct {
 // newCluster makes homes for a number of nodes, and ends with the benchmark.
 func newCluster(b *testing.B, size int) *cluster {
 	b.Helper()
-	bin, err := program()
+	bin, err := program.Path()
 	if err != nil {
 		b.Fatal(err)
 	}

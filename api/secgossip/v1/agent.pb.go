@@ -93,7 +93,10 @@ func (RotationStep) EnumDescriptor() ([]byte, []int) {
 type FireEventRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The event as the client signed it: a COSE_Sign1, at most 4096 bytes.
-	Event         []byte `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
+	Event []byte `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
+	// The payload, if the event holds no more of it than digest and size: 513 bytes to
+	// 1 MiB. Empty otherwise.
+	Payload       []byte `protobuf:"bytes,2,opt,name=payload,proto3" json:"payload,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -131,6 +134,13 @@ func (*FireEventRequest) Descriptor() ([]byte, []int) {
 func (x *FireEventRequest) GetEvent() []byte {
 	if x != nil {
 		return x.Event
+	}
+	return nil
+}
+
+func (x *FireEventRequest) GetPayload() []byte {
+	if x != nil {
+		return x.Payload
 	}
 	return nil
 }
@@ -792,7 +802,7 @@ type UserEvent struct {
 	Ltime uint64 `protobuf:"varint,2,opt,name=ltime,proto3" json:"ltime,omitempty"`
 	// The event's name, 1 to 64 bytes of ASCII letters, digits, '.', '_' and '-'.
 	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
-	// The payload as it was signed, at most 512 bytes, any bytes.
+	// The payload as it was signed, at most 1 MiB, any bytes.
 	Payload []byte `protobuf:"bytes,4,opt,name=payload,proto3" json:"payload,omitempty"`
 	// Whether a later event of the same name may stand for this one.
 	Coalesce bool `protobuf:"varint,5,opt,name=coalesce,proto3" json:"coalesce,omitempty"`
@@ -3951,13 +3961,181 @@ func (x *StreamLogsResponse) GetDropped() uint64 {
 	return 0
 }
 
+// FollowEventRequest says which event is followed, and for how long.
+type FollowEventRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The event as the client signed it: a COSE_Sign1, at most 4096 bytes. The caller must
+	// be that client.
+	Event []byte `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
+	// How long members are waited for, in milliseconds: 1 to 3,600,000.
+	TimeoutMs     uint64 `protobuf:"varint,2,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FollowEventRequest) Reset() {
+	*x = FollowEventRequest{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FollowEventRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FollowEventRequest) ProtoMessage() {}
+
+func (x *FollowEventRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FollowEventRequest.ProtoReflect.Descriptor instead.
+func (*FollowEventRequest) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *FollowEventRequest) GetEvent() []byte {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+func (x *FollowEventRequest) GetTimeoutMs() uint64 {
+	if x != nil {
+		return x.TimeoutMs
+	}
+	return 0
+}
+
+// FollowEventResponse is a batch of news about an event.
+type FollowEventResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The live members that it is for, ascending. Set in the first message and in no other.
+	Targets []string `protobuf:"bytes,1,rep,name=targets,proto3" json:"targets,omitempty"`
+	// Those that have said since the message before that they have it.
+	Confirmed []string `protobuf:"bytes,2,rep,name=confirmed,proto3" json:"confirmed,omitempty"`
+	// Set in the last message and in no other.
+	Summary       *FollowSummary `protobuf:"bytes,3,opt,name=summary,proto3" json:"summary,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FollowEventResponse) Reset() {
+	*x = FollowEventResponse{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FollowEventResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FollowEventResponse) ProtoMessage() {}
+
+func (x *FollowEventResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FollowEventResponse.ProtoReflect.Descriptor instead.
+func (*FollowEventResponse) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *FollowEventResponse) GetTargets() []string {
+	if x != nil {
+		return x.Targets
+	}
+	return nil
+}
+
+func (x *FollowEventResponse) GetConfirmed() []string {
+	if x != nil {
+		return x.Confirmed
+	}
+	return nil
+}
+
+func (x *FollowEventResponse) GetSummary() *FollowSummary {
+	if x != nil {
+		return x.Summary
+	}
+	return nil
+}
+
+// FollowSummary says how it ended.
+type FollowSummary struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The members that have not said it, and those that the event names and that are not
+	// alive, ascending.
+	Missing       []string `protobuf:"bytes,1,rep,name=missing,proto3" json:"missing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FollowSummary) Reset() {
+	*x = FollowSummary{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FollowSummary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FollowSummary) ProtoMessage() {}
+
+func (x *FollowSummary) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FollowSummary.ProtoReflect.Descriptor instead.
+func (*FollowSummary) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *FollowSummary) GetMissing() []string {
+	if x != nil {
+		return x.Missing
+	}
+	return nil
+}
+
 var File_secgossip_v1_agent_proto protoreflect.FileDescriptor
 
 const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"\n" +
-	"\x18secgossip/v1/agent.proto\x12\fsecgossip.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"(\n" +
+	"\x18secgossip/v1/agent.proto\x12\fsecgossip.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"B\n" +
 	"\x10FireEventRequest\x12\x14\n" +
-	"\x05event\x18\x01 \x01(\fR\x05event\"D\n" +
+	"\x05event\x18\x01 \x01(\fR\x05event\x12\x18\n" +
+	"\apayload\x18\x02 \x01(\fR\apayload\"D\n" +
 	"\x11FireEventResponse\x12\x19\n" +
 	"\bevent_id\x18\x01 \x01(\tR\aeventId\x12\x14\n" +
 	"\x05ltime\x18\x02 \x01(\x04R\x05ltime\"\xb9\x01\n" +
@@ -4227,12 +4405,22 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"\x05level\x18\x01 \x01(\tR\x05level\"D\n" +
 	"\x12StreamLogsResponse\x12\x14\n" +
 	"\x05lines\x18\x01 \x03(\tR\x05lines\x12\x18\n" +
-	"\adropped\x18\x02 \x01(\x04R\adropped*y\n" +
+	"\adropped\x18\x02 \x01(\x04R\adropped\"I\n" +
+	"\x12FollowEventRequest\x12\x14\n" +
+	"\x05event\x18\x01 \x01(\fR\x05event\x12\x1d\n" +
+	"\n" +
+	"timeout_ms\x18\x02 \x01(\x04R\ttimeoutMs\"\x84\x01\n" +
+	"\x13FollowEventResponse\x12\x18\n" +
+	"\atargets\x18\x01 \x03(\tR\atargets\x12\x1c\n" +
+	"\tconfirmed\x18\x02 \x03(\tR\tconfirmed\x125\n" +
+	"\asummary\x18\x03 \x01(\v2\x1b.secgossip.v1.FollowSummaryR\asummary\")\n" +
+	"\rFollowSummary\x12\x18\n" +
+	"\amissing\x18\x01 \x03(\tR\amissing*y\n" +
 	"\fRotationStep\x12\x1d\n" +
 	"\x19ROTATION_STEP_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15ROTATION_STEP_INSTALL\x10\x01\x12\x15\n" +
 	"\x11ROTATION_STEP_USE\x10\x02\x12\x18\n" +
-	"\x14ROTATION_STEP_REMOVE\x10\x032\xd2\f\n" +
+	"\x14ROTATION_STEP_REMOVE\x10\x032\xa8\r\n" +
 	"\fAgentService\x12L\n" +
 	"\tFireEvent\x12\x1e.secgossip.v1.FireEventRequest\x1a\x1f.secgossip.v1.FireEventResponse\x12R\n" +
 	"\vListMembers\x12 .secgossip.v1.ListMembersRequest\x1a!.secgossip.v1.ListMembersResponse\x12F\n" +
@@ -4257,7 +4445,8 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"ForceLeave\x12\x1f.secgossip.v1.ForceLeaveRequest\x1a .secgossip.v1.ForceLeaveResponse\x12Q\n" +
 	"\n" +
-	"StreamLogs\x12\x1f.secgossip.v1.StreamLogsRequest\x1a .secgossip.v1.StreamLogsResponse0\x01B=Z;github.com/secgossip/secgossip/api/secgossip/v1;secgossipv1b\x06proto3"
+	"StreamLogs\x12\x1f.secgossip.v1.StreamLogsRequest\x1a .secgossip.v1.StreamLogsResponse0\x01\x12T\n" +
+	"\vFollowEvent\x12 .secgossip.v1.FollowEventRequest\x1a!.secgossip.v1.FollowEventResponse0\x01B=Z;github.com/secgossip/secgossip/api/secgossip/v1;secgossipv1b\x06proto3"
 
 var (
 	file_secgossip_v1_agent_proto_rawDescOnce sync.Once
@@ -4272,7 +4461,7 @@ func file_secgossip_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_secgossip_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_secgossip_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 65)
+var file_secgossip_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 68)
 var file_secgossip_v1_agent_proto_goTypes = []any{
 	(RotationStep)(0),                 // 0: secgossip.v1.RotationStep
 	(*FireEventRequest)(nil),          // 1: secgossip.v1.FireEventRequest
@@ -4334,27 +4523,30 @@ var file_secgossip_v1_agent_proto_goTypes = []any{
 	(*ForceLeaveResponse)(nil),        // 57: secgossip.v1.ForceLeaveResponse
 	(*StreamLogsRequest)(nil),         // 58: secgossip.v1.StreamLogsRequest
 	(*StreamLogsResponse)(nil),        // 59: secgossip.v1.StreamLogsResponse
-	nil,                               // 60: secgossip.v1.ListMembersRequest.TagsEntry
-	nil,                               // 61: secgossip.v1.Member.TagsEntry
-	nil,                               // 62: secgossip.v1.GetInfoResponse.SectionsEntry
-	nil,                               // 63: secgossip.v1.InfoSection.ValuesEntry
-	nil,                               // 64: secgossip.v1.UpdateTagsRequest.SetEntry
-	nil,                               // 65: secgossip.v1.UpdateTagsResponse.TagsEntry
-	(*timestamppb.Timestamp)(nil),     // 66: google.protobuf.Timestamp
+	(*FollowEventRequest)(nil),        // 60: secgossip.v1.FollowEventRequest
+	(*FollowEventResponse)(nil),       // 61: secgossip.v1.FollowEventResponse
+	(*FollowSummary)(nil),             // 62: secgossip.v1.FollowSummary
+	nil,                               // 63: secgossip.v1.ListMembersRequest.TagsEntry
+	nil,                               // 64: secgossip.v1.Member.TagsEntry
+	nil,                               // 65: secgossip.v1.GetInfoResponse.SectionsEntry
+	nil,                               // 66: secgossip.v1.InfoSection.ValuesEntry
+	nil,                               // 67: secgossip.v1.UpdateTagsRequest.SetEntry
+	nil,                               // 68: secgossip.v1.UpdateTagsResponse.TagsEntry
+	(*timestamppb.Timestamp)(nil),     // 69: google.protobuf.Timestamp
 }
 var file_secgossip_v1_agent_proto_depIdxs = []int32{
-	60, // 0: secgossip.v1.ListMembersRequest.tags:type_name -> secgossip.v1.ListMembersRequest.TagsEntry
+	63, // 0: secgossip.v1.ListMembersRequest.tags:type_name -> secgossip.v1.ListMembersRequest.TagsEntry
 	5,  // 1: secgossip.v1.ListMembersResponse.members:type_name -> secgossip.v1.Member
-	61, // 2: secgossip.v1.Member.tags:type_name -> secgossip.v1.Member.TagsEntry
-	62, // 3: secgossip.v1.GetInfoResponse.sections:type_name -> secgossip.v1.GetInfoResponse.SectionsEntry
-	63, // 4: secgossip.v1.InfoSection.values:type_name -> secgossip.v1.InfoSection.ValuesEntry
+	64, // 2: secgossip.v1.Member.tags:type_name -> secgossip.v1.Member.TagsEntry
+	65, // 3: secgossip.v1.GetInfoResponse.sections:type_name -> secgossip.v1.GetInfoResponse.SectionsEntry
+	66, // 4: secgossip.v1.InfoSection.values:type_name -> secgossip.v1.InfoSection.ValuesEntry
 	11, // 5: secgossip.v1.StreamEventsResponse.records:type_name -> secgossip.v1.EventRecord
-	66, // 6: secgossip.v1.EventRecord.seen:type_name -> google.protobuf.Timestamp
+	69, // 6: secgossip.v1.EventRecord.seen:type_name -> google.protobuf.Timestamp
 	12, // 7: secgossip.v1.EventRecord.user:type_name -> secgossip.v1.UserEvent
 	13, // 8: secgossip.v1.EventRecord.member:type_name -> secgossip.v1.MemberEvent
 	48, // 9: secgossip.v1.EventRecord.query:type_name -> secgossip.v1.Query
-	66, // 10: secgossip.v1.UserEvent.issued:type_name -> google.protobuf.Timestamp
-	66, // 11: secgossip.v1.UserEvent.expires:type_name -> google.protobuf.Timestamp
+	69, // 10: secgossip.v1.UserEvent.issued:type_name -> google.protobuf.Timestamp
+	69, // 11: secgossip.v1.UserEvent.expires:type_name -> google.protobuf.Timestamp
 	5,  // 12: secgossip.v1.MemberEvent.members:type_name -> secgossip.v1.Member
 	0,  // 13: secgossip.v1.RotateKeysRequest.step:type_name -> secgossip.v1.RotationStep
 	18, // 14: secgossip.v1.RotateKeysResponse.progress:type_name -> secgossip.v1.RotationProgress
@@ -4363,69 +4555,72 @@ var file_secgossip_v1_agent_proto_depIdxs = []int32{
 	22, // 17: secgossip.v1.ListKeysResponse.nodes:type_name -> secgossip.v1.NodeEpoch
 	27, // 18: secgossip.v1.RevokeResponse.revocations:type_name -> secgossip.v1.Revocation
 	27, // 19: secgossip.v1.ListRevocationsResponse.revocations:type_name -> secgossip.v1.Revocation
-	66, // 20: secgossip.v1.Revocation.before:type_name -> google.protobuf.Timestamp
-	66, // 21: secgossip.v1.Revocation.issued:type_name -> google.protobuf.Timestamp
-	66, // 22: secgossip.v1.Epoch.created:type_name -> google.protobuf.Timestamp
+	69, // 20: secgossip.v1.Revocation.before:type_name -> google.protobuf.Timestamp
+	69, // 21: secgossip.v1.Revocation.issued:type_name -> google.protobuf.Timestamp
+	69, // 22: secgossip.v1.Epoch.created:type_name -> google.protobuf.Timestamp
 	31, // 23: secgossip.v1.ListHandlersResponse.handlers:type_name -> secgossip.v1.Handler
 	32, // 24: secgossip.v1.Handler.layers:type_name -> secgossip.v1.Layer
-	66, // 25: secgossip.v1.Handler.last_run:type_name -> google.protobuf.Timestamp
+	69, // 25: secgossip.v1.Handler.last_run:type_name -> google.protobuf.Timestamp
 	35, // 26: secgossip.v1.ListRunsResponse.runs:type_name -> secgossip.v1.Run
-	66, // 27: secgossip.v1.Run.begin:type_name -> google.protobuf.Timestamp
+	69, // 27: secgossip.v1.Run.begin:type_name -> google.protobuf.Timestamp
 	40, // 28: secgossip.v1.EstimateRoundTripResponse.from_coordinate:type_name -> secgossip.v1.Coordinate
 	40, // 29: secgossip.v1.EstimateRoundTripResponse.to_coordinate:type_name -> secgossip.v1.Coordinate
 	45, // 30: secgossip.v1.AskQueryResponse.start:type_name -> secgossip.v1.QueryStart
 	46, // 31: secgossip.v1.AskQueryResponse.replies:type_name -> secgossip.v1.QueryReply
 	47, // 32: secgossip.v1.AskQueryResponse.summary:type_name -> secgossip.v1.QuerySummary
-	66, // 33: secgossip.v1.Query.deadline:type_name -> google.protobuf.Timestamp
+	69, // 33: secgossip.v1.Query.deadline:type_name -> google.protobuf.Timestamp
 	53, // 34: secgossip.v1.JoinResponse.failures:type_name -> secgossip.v1.JoinFailure
-	64, // 35: secgossip.v1.UpdateTagsRequest.set:type_name -> secgossip.v1.UpdateTagsRequest.SetEntry
-	65, // 36: secgossip.v1.UpdateTagsResponse.tags:type_name -> secgossip.v1.UpdateTagsResponse.TagsEntry
-	8,  // 37: secgossip.v1.GetInfoResponse.SectionsEntry.value:type_name -> secgossip.v1.InfoSection
-	1,  // 38: secgossip.v1.AgentService.FireEvent:input_type -> secgossip.v1.FireEventRequest
-	3,  // 39: secgossip.v1.AgentService.ListMembers:input_type -> secgossip.v1.ListMembersRequest
-	6,  // 40: secgossip.v1.AgentService.GetInfo:input_type -> secgossip.v1.GetInfoRequest
-	9,  // 41: secgossip.v1.AgentService.StreamEvents:input_type -> secgossip.v1.StreamEventsRequest
-	14, // 42: secgossip.v1.AgentService.Leave:input_type -> secgossip.v1.LeaveRequest
-	16, // 43: secgossip.v1.AgentService.RotateKeys:input_type -> secgossip.v1.RotateKeysRequest
-	20, // 44: secgossip.v1.AgentService.ListKeys:input_type -> secgossip.v1.ListKeysRequest
-	23, // 45: secgossip.v1.AgentService.Revoke:input_type -> secgossip.v1.RevokeRequest
-	25, // 46: secgossip.v1.AgentService.ListRevocations:input_type -> secgossip.v1.ListRevocationsRequest
-	29, // 47: secgossip.v1.AgentService.ListHandlers:input_type -> secgossip.v1.ListHandlersRequest
-	33, // 48: secgossip.v1.AgentService.ListRuns:input_type -> secgossip.v1.ListRunsRequest
-	36, // 49: secgossip.v1.AgentService.Reload:input_type -> secgossip.v1.ReloadRequest
-	38, // 50: secgossip.v1.AgentService.EstimateRoundTrip:input_type -> secgossip.v1.EstimateRoundTripRequest
-	41, // 51: secgossip.v1.AgentService.PrepareQuery:input_type -> secgossip.v1.PrepareQueryRequest
-	43, // 52: secgossip.v1.AgentService.AskQuery:input_type -> secgossip.v1.AskQueryRequest
-	49, // 53: secgossip.v1.AgentService.RespondQuery:input_type -> secgossip.v1.RespondQueryRequest
-	51, // 54: secgossip.v1.AgentService.Join:input_type -> secgossip.v1.JoinRequest
-	54, // 55: secgossip.v1.AgentService.UpdateTags:input_type -> secgossip.v1.UpdateTagsRequest
-	56, // 56: secgossip.v1.AgentService.ForceLeave:input_type -> secgossip.v1.ForceLeaveRequest
-	58, // 57: secgossip.v1.AgentService.StreamLogs:input_type -> secgossip.v1.StreamLogsRequest
-	2,  // 58: secgossip.v1.AgentService.FireEvent:output_type -> secgossip.v1.FireEventResponse
-	4,  // 59: secgossip.v1.AgentService.ListMembers:output_type -> secgossip.v1.ListMembersResponse
-	7,  // 60: secgossip.v1.AgentService.GetInfo:output_type -> secgossip.v1.GetInfoResponse
-	10, // 61: secgossip.v1.AgentService.StreamEvents:output_type -> secgossip.v1.StreamEventsResponse
-	15, // 62: secgossip.v1.AgentService.Leave:output_type -> secgossip.v1.LeaveResponse
-	17, // 63: secgossip.v1.AgentService.RotateKeys:output_type -> secgossip.v1.RotateKeysResponse
-	21, // 64: secgossip.v1.AgentService.ListKeys:output_type -> secgossip.v1.ListKeysResponse
-	24, // 65: secgossip.v1.AgentService.Revoke:output_type -> secgossip.v1.RevokeResponse
-	26, // 66: secgossip.v1.AgentService.ListRevocations:output_type -> secgossip.v1.ListRevocationsResponse
-	30, // 67: secgossip.v1.AgentService.ListHandlers:output_type -> secgossip.v1.ListHandlersResponse
-	34, // 68: secgossip.v1.AgentService.ListRuns:output_type -> secgossip.v1.ListRunsResponse
-	37, // 69: secgossip.v1.AgentService.Reload:output_type -> secgossip.v1.ReloadResponse
-	39, // 70: secgossip.v1.AgentService.EstimateRoundTrip:output_type -> secgossip.v1.EstimateRoundTripResponse
-	42, // 71: secgossip.v1.AgentService.PrepareQuery:output_type -> secgossip.v1.PrepareQueryResponse
-	44, // 72: secgossip.v1.AgentService.AskQuery:output_type -> secgossip.v1.AskQueryResponse
-	50, // 73: secgossip.v1.AgentService.RespondQuery:output_type -> secgossip.v1.RespondQueryResponse
-	52, // 74: secgossip.v1.AgentService.Join:output_type -> secgossip.v1.JoinResponse
-	55, // 75: secgossip.v1.AgentService.UpdateTags:output_type -> secgossip.v1.UpdateTagsResponse
-	57, // 76: secgossip.v1.AgentService.ForceLeave:output_type -> secgossip.v1.ForceLeaveResponse
-	59, // 77: secgossip.v1.AgentService.StreamLogs:output_type -> secgossip.v1.StreamLogsResponse
-	58, // [58:78] is the sub-list for method output_type
-	38, // [38:58] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	67, // 35: secgossip.v1.UpdateTagsRequest.set:type_name -> secgossip.v1.UpdateTagsRequest.SetEntry
+	68, // 36: secgossip.v1.UpdateTagsResponse.tags:type_name -> secgossip.v1.UpdateTagsResponse.TagsEntry
+	62, // 37: secgossip.v1.FollowEventResponse.summary:type_name -> secgossip.v1.FollowSummary
+	8,  // 38: secgossip.v1.GetInfoResponse.SectionsEntry.value:type_name -> secgossip.v1.InfoSection
+	1,  // 39: secgossip.v1.AgentService.FireEvent:input_type -> secgossip.v1.FireEventRequest
+	3,  // 40: secgossip.v1.AgentService.ListMembers:input_type -> secgossip.v1.ListMembersRequest
+	6,  // 41: secgossip.v1.AgentService.GetInfo:input_type -> secgossip.v1.GetInfoRequest
+	9,  // 42: secgossip.v1.AgentService.StreamEvents:input_type -> secgossip.v1.StreamEventsRequest
+	14, // 43: secgossip.v1.AgentService.Leave:input_type -> secgossip.v1.LeaveRequest
+	16, // 44: secgossip.v1.AgentService.RotateKeys:input_type -> secgossip.v1.RotateKeysRequest
+	20, // 45: secgossip.v1.AgentService.ListKeys:input_type -> secgossip.v1.ListKeysRequest
+	23, // 46: secgossip.v1.AgentService.Revoke:input_type -> secgossip.v1.RevokeRequest
+	25, // 47: secgossip.v1.AgentService.ListRevocations:input_type -> secgossip.v1.ListRevocationsRequest
+	29, // 48: secgossip.v1.AgentService.ListHandlers:input_type -> secgossip.v1.ListHandlersRequest
+	33, // 49: secgossip.v1.AgentService.ListRuns:input_type -> secgossip.v1.ListRunsRequest
+	36, // 50: secgossip.v1.AgentService.Reload:input_type -> secgossip.v1.ReloadRequest
+	38, // 51: secgossip.v1.AgentService.EstimateRoundTrip:input_type -> secgossip.v1.EstimateRoundTripRequest
+	41, // 52: secgossip.v1.AgentService.PrepareQuery:input_type -> secgossip.v1.PrepareQueryRequest
+	43, // 53: secgossip.v1.AgentService.AskQuery:input_type -> secgossip.v1.AskQueryRequest
+	49, // 54: secgossip.v1.AgentService.RespondQuery:input_type -> secgossip.v1.RespondQueryRequest
+	51, // 55: secgossip.v1.AgentService.Join:input_type -> secgossip.v1.JoinRequest
+	54, // 56: secgossip.v1.AgentService.UpdateTags:input_type -> secgossip.v1.UpdateTagsRequest
+	56, // 57: secgossip.v1.AgentService.ForceLeave:input_type -> secgossip.v1.ForceLeaveRequest
+	58, // 58: secgossip.v1.AgentService.StreamLogs:input_type -> secgossip.v1.StreamLogsRequest
+	60, // 59: secgossip.v1.AgentService.FollowEvent:input_type -> secgossip.v1.FollowEventRequest
+	2,  // 60: secgossip.v1.AgentService.FireEvent:output_type -> secgossip.v1.FireEventResponse
+	4,  // 61: secgossip.v1.AgentService.ListMembers:output_type -> secgossip.v1.ListMembersResponse
+	7,  // 62: secgossip.v1.AgentService.GetInfo:output_type -> secgossip.v1.GetInfoResponse
+	10, // 63: secgossip.v1.AgentService.StreamEvents:output_type -> secgossip.v1.StreamEventsResponse
+	15, // 64: secgossip.v1.AgentService.Leave:output_type -> secgossip.v1.LeaveResponse
+	17, // 65: secgossip.v1.AgentService.RotateKeys:output_type -> secgossip.v1.RotateKeysResponse
+	21, // 66: secgossip.v1.AgentService.ListKeys:output_type -> secgossip.v1.ListKeysResponse
+	24, // 67: secgossip.v1.AgentService.Revoke:output_type -> secgossip.v1.RevokeResponse
+	26, // 68: secgossip.v1.AgentService.ListRevocations:output_type -> secgossip.v1.ListRevocationsResponse
+	30, // 69: secgossip.v1.AgentService.ListHandlers:output_type -> secgossip.v1.ListHandlersResponse
+	34, // 70: secgossip.v1.AgentService.ListRuns:output_type -> secgossip.v1.ListRunsResponse
+	37, // 71: secgossip.v1.AgentService.Reload:output_type -> secgossip.v1.ReloadResponse
+	39, // 72: secgossip.v1.AgentService.EstimateRoundTrip:output_type -> secgossip.v1.EstimateRoundTripResponse
+	42, // 73: secgossip.v1.AgentService.PrepareQuery:output_type -> secgossip.v1.PrepareQueryResponse
+	44, // 74: secgossip.v1.AgentService.AskQuery:output_type -> secgossip.v1.AskQueryResponse
+	50, // 75: secgossip.v1.AgentService.RespondQuery:output_type -> secgossip.v1.RespondQueryResponse
+	52, // 76: secgossip.v1.AgentService.Join:output_type -> secgossip.v1.JoinResponse
+	55, // 77: secgossip.v1.AgentService.UpdateTags:output_type -> secgossip.v1.UpdateTagsResponse
+	57, // 78: secgossip.v1.AgentService.ForceLeave:output_type -> secgossip.v1.ForceLeaveResponse
+	59, // 79: secgossip.v1.AgentService.StreamLogs:output_type -> secgossip.v1.StreamLogsResponse
+	61, // 80: secgossip.v1.AgentService.FollowEvent:output_type -> secgossip.v1.FollowEventResponse
+	60, // [60:81] is the sub-list for method output_type
+	39, // [39:60] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_secgossip_v1_agent_proto_init() }
@@ -4445,7 +4640,7 @@ func file_secgossip_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_secgossip_v1_agent_proto_rawDesc), len(file_secgossip_v1_agent_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   65,
+			NumMessages:   68,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -136,6 +136,12 @@ func (t *Transport) deliver(from *guard.Peer, kind wire.PacketType, payload []by
 		}
 		t.config.Batch(from, kind, [][]byte{payload})
 		return nil
+	case wire.PacketAskReceipt, wire.PacketReceipt:
+		if _, err := wire.ParseReceipt(payload); err != nil {
+			return err
+		}
+		t.config.Batch(from, kind, [][]byte{payload})
+		return nil
 	case wire.PacketState:
 		return t.takeState(from, payload)
 	case wire.PacketPathChallenge:

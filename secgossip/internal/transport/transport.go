@@ -56,6 +56,8 @@ type Config struct {
 	// Reply takes a signed reply that came by stream. An error says that it was not
 	// taken, and is told to nobody. Nil takes none.
 	Reply func(from *guard.Peer, raw []byte) error
+	// Payload returns a payload of this digest, nil if there is none here. Nil has none.
+	Payload func(digest [32]byte) []byte
 	// Reported is told that a peer has said how far it is; see Seen. It must not
 	// block.
 	Reported func()
@@ -97,6 +99,7 @@ type Transport struct {
 	carriers  *places.Quota[pki.Name] // that we opened
 	taken     *places.Quota[pki.Name] // that members opened
 	replies   *places.Quota[pki.Name] // that are being read from streams
+	payloads  *places.Quota[pki.Name] // that are being sent by streams
 
 	ctx      context.Context // ends with Shutdown
 	cancel   context.CancelFunc
@@ -134,6 +137,7 @@ func New(config Config) (*Transport, error) {
 		carriers: places.NewQuota[pki.Name](maxCarriers, 2), // one may still be closing
 		taken:    places.NewQuota[pki.Name](maxTaken, takenPerMember),
 		replies:  places.NewQuota[pki.Name](maxReplies, repliesPerMember),
+		payloads: places.NewQuota[pki.Name](maxPayloads, payloadsPerMember),
 		sources:  newSources(),
 		ctx:      ctx,
 		cancel:   cancel,

@@ -16,11 +16,12 @@ const (
 	PurposeGossip  Purpose = 1 // memberlist's own stream follows
 	PurposeEpoch   Purpose = 2 // ask for epochs, or announce one
 	PurposeCarrier Purpose = 3 // carry packets while UDP is blocked
+	PurposePayload Purpose = 4 // ask for a payload that no datagram holds
 	PurposeReply   Purpose = 5 // a reply that no datagram holds
 )
 
 func (p Purpose) known() bool {
-	return p >= PurposeGossip && p <= PurposeCarrier || p == PurposeReply
+	return p >= PurposeGossip && p <= PurposeReply
 }
 
 // A Hello is the first frame of either side of a stream: who speaks, and what it
