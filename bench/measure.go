@@ -21,11 +21,13 @@ type figure struct {
 	value float64
 }
 
-// measurements are made one after another, of one system and then of the other.
-var measurements = []struct {
+type measurement struct {
 	what    string
 	measure func(context.Context, system) ([]figure, error)
-}{
+}
+
+// basics are made one after another, of one system and then of the other.
+var basics = []measurement{
 	{"idle", measureIdle},
 	{"start", measureStart},
 	{"latency of an event", measureLatency},
@@ -64,9 +66,9 @@ func measureIdle(ctx context.Context, s system) ([]figure, error) {
 		return nil, err
 	}
 	return []figure{
-		{"resident memory of an idle agent", "MiB", memory / agents / (1 << 20)},
-		{"its share of it (Pss)", "MiB", share / agents / (1 << 20)},
-		{"processor of an idle agent", "ms/s", float64((after - before).Milliseconds()) / agents / idleTime.Seconds()},
+		{"resident memory of an idle agent", "MiB", memory / float64(s.size()) / (1 << 20)},
+		{"its share of it (Pss)", "MiB", share / float64(s.size()) / (1 << 20)},
+		{"processor of an idle agent", "ms/s", float64((after - before).Milliseconds()) / float64(s.size()) / idleTime.Seconds()},
 	}, nil
 }
 
@@ -174,7 +176,7 @@ func measureLoss(ctx context.Context, s system, what string, count, size int, in
 		}
 		lost, doubled = lost+l, doubled+d
 	}
-	others := float64(len(fired) * (agents - 1))
+	others := float64(len(fired) * (s.size() - 1))
 	figures := []figure{{what + ": lost on the other agents", "%", 100 * float64(lost) / others}}
 	if doubled > 0 {
 		figures = append(figures, figure{what + ": come twice", "%", 100 * float64(doubled) / others})
@@ -224,7 +226,7 @@ func measureRotation(ctx context.Context, s system) ([]figure, error) {
 }
 
 func listenAll(ctx context.Context, s system) (ears []<-chan string, err error) {
-	for agent := range agents {
+	for agent := range s.size() {
 		ear, err := s.listen(ctx, agent)
 		if err != nil {
 			return nil, fmt.Errorf("listening at agent %d: %w", agent, err)
@@ -257,7 +259,7 @@ func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 
 // processes that it has started, and their share of that memory: a page that several
 // processes have, such as one of the program, is divided among them.
 func usage(s system) (busy time.Duration, memory, share float64, err error) {
-	for agent := range agents {
+	for agent := range s.size() {
 		for _, pid := range family(s.pid(agent)) {
 			b, m, err := usageOf(pid)
 			if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -100,8 +101,13 @@ func (n *Node) pause(d time.Duration) bool {
 }
 
 func (n *Node) gossipOnce() {
+	all := []*gossip{n.revocationGossip, n.epochGossip, n.removalGossip, n.queryGossip, n.eventGossip}
+	// Nearly always, and then nobody need be picked.
+	if !slices.ContainsFunc(all, func(g *gossip) bool { return g.queue.NumQueued() > 0 }) {
+		return
+	}
 	for _, peer := range n.randomPeers(n.settings.GossipNodes) {
-		for _, g := range []*gossip{n.revocationGossip, n.epochGossip, n.removalGossip, n.queryGossip, n.eventGossip} {
+		for _, g := range all {
 			if payload := g.next(); payload != nil {
 				n.transport.Send(peer, g.kind, payload)
 			}
@@ -121,17 +127,31 @@ func wake(c chan<- struct{}) {
 	}
 }
 
-// randomPeers picks up to k live members other than us.
+// randomPeers picks up to k live members other than us. It looks at no more of them than
+// it must: of a large cluster that is done hundreds of times a second.
 func (n *Node) randomPeers(k int) []*guard.Peer {
-	peers := n.livePeers()
-	rand.Shuffle(len(peers), func(i, j int) { peers[i], peers[j] = peers[j], peers[i] })
-	return peers[:min(k, len(peers))]
+	var peers []*guard.Peer
+	names := n.members.alive()
+	for last := len(names); last > 0 && len(peers) < k; last-- {
+		i := rand.IntN(last)
+		if p := n.livePeer(names[i]); p != nil {
+			peers = append(peers, p)
+		}
+		names[i] = names[last-1]
+	}
+	return peers
 }
 
 // Fire takes in an event from the client with the given key, spreads it and
 // delivers it here if it is for us. On return the event is on disk and on its
 // way. Errors: ErrNotYours, ErrBusy, ErrDuplicate, and what the verifier says.
 func (n *Node) Fire(raw []byte, client ed25519.PublicKey) (Event, error) {
+	return n.FireLarge(raw, nil, client)
+}
+
+// FireLarge is Fire for an event with a payload beside it, which is on disk as well on
+// return. Errors: ErrPayload too.
+func (n *Node) FireLarge(raw, payload []byte, client ed25519.PublicKey) (Event, error) {
 	event, err := n.config.Verifier.VerifyEvent(raw, n.now())
 	if err != nil {
 		n.counts.eventsRefused.Add(1)
@@ -147,7 +167,15 @@ func (n *Node) Fire(raw []byte, client ed25519.PublicKey) (Event, error) {
 		return Event{}, ErrStale
 	}
 	event.Origin = string(n.config.Identity.Name)
-	return event, n.acceptFired(raw, event)
+	event.elsewhere = !event.isFor(event.Origin, n.currentTags())
+	if len(payload) > 0 && event.Size == 0 {
+		return Event{}, ErrPayload
+	}
+	if err := n.acceptFired(raw, payload, event); err != nil {
+		return event, err
+	}
+	n.lamport.witness(eventClock, event.LTime, n.now())
+	return event, nil
 }
 
 // incoming is an event from a packet, with its mark.
@@ -189,12 +217,32 @@ func (n *Node) eventLoop() {
 			for _, m := range lost {
 				n.logger.Warn("events are missing that nobody brought", slog.String("node", n.originName(m.origin)), slog.Uint64("count", m.count))
 			}
+		case event := <-n.pulled:
+			if !n.now().Before(event.Expires) {
+				continue // it was long on the way; tick forgets it
+			}
+			ready, waited := n.store.complete(event.key(), n.now())
+			if !waited {
+				// It had no turn to wait for: late, or of an origin that is forgotten.
+				event.lacking = false
+				ready = []Event{event}
+			}
+			n.arrive(ready)
 		case in := <-n.incoming:
-			digest := sha256.Sum256(in.raw)
-			if !verified.has(digest) && n.takeEvent(in) {
-				verified.add(digest)
+			n.lookAt(in, &verified)
+		case in := <-n.brought:
+			if len(in.raw) > 0 {
+				n.lookAt(in, &verified)
 			}
 		}
+	}
+}
+
+// lookAt takes one event from a member unless it was just verified.
+func (n *Node) lookAt(in incoming, verified *recent) {
+	digest := sha256.Sum256(in.raw)
+	if !verified.has(digest) && n.takeEvent(in) {
+		verified.add(digest)
 	}
 }
 
@@ -225,10 +273,17 @@ func (n *Node) takeEvent(in incoming) bool {
 		return false
 	}
 	event.Origin = string(origin.Name)
+	n.lamport.witness(eventClock, event.LTime, n.now())
 	stale := n.isStale(event, in.repaired)
 	accepted := n.journal.has(event.key())
 	if in.repaired && !accepted {
 		n.counts.eventsRepaired.Add(1)
+	}
+	event.elsewhere = !event.isFor(string(n.config.Identity.Name), n.currentTags())
+	event.lacking = event.Size > 0 && !event.elsewhere && !stale && !accepted && !n.payloads.has(event.Digest, event.Size)
+	if event.lacking && !n.pulls.want(event, time.Now()) {
+		n.counts.eventsOverflow.Add(1)
+		return false // repair brings it again
 	}
 	// Shortly after a start, what an origin fired before is not missed.
 	var quiet uint32
@@ -280,6 +335,7 @@ type counts struct {
 	repliesRelayed  atomic.Uint64 // passed on for others
 
 	noticesDropped atomic.Uint64 // the observer did not keep up
+	convictions    atomic.Uint64 // members that came into quarantine
 	flaps          atomic.Uint64 // members that came back within flapWindow of failing
 	rotations      atomic.Uint64 // times that another epoch came into use
 	statementsBad  atomic.Uint64 // packets of epoch statements or revocations that do not pair up
@@ -291,5 +347,8 @@ type counts struct {
 	eventsForked     atomic.Uint64 // an origin used a sequence twice
 	marksUnknown     atomic.Uint64 // by an origin without a record
 	talliesDropped   atomic.Uint64 // came too fast
+	payloadsPulled   atomic.Uint64 // came by stream
+	payloadsMissing  atomic.Uint64 // nobody gave them until their events expired
+	receiptsDropped  atomic.Uint64 // asked for too fast
 	eventsUnordered  atomic.Uint64 // handed on although one before them was lacking
 }

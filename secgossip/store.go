@@ -75,6 +75,10 @@ const (
 	// times a second meanwhile.
 	orderWait = 2 * time.Second
 
+	// payloadOrderWait is how long an event waits for one before it whose payload is
+	// still to come: ten pulls of the largest over 10 Mbit/s.
+	payloadOrderWait = 10 * time.Second
+
 	// missingAfter is when events that nobody has brought are given up and named: a
 	// minute of asking. Whoever brings them after that is still heard.
 	missingAfter = time.Minute
@@ -203,10 +207,16 @@ func (s *eventStore) advanceLocked(o *originEvents, to uint32) (missing uint64) 
 }
 
 // readyLocked takes out what need not wait any longer: all before next, and all up to
-// the last one that waited for orderWait.
+// the last one that waited for orderWait. One whose payload is still to come stays, and
+// holds up those behind it for payloadOrderWait.
 func (s *eventStore) readyLocked(o *originEvents, now time.Time) []Event {
 	count := 0
 	for i, w := range o.waiting {
+		if w.event.lacking && now.Sub(w.since) < payloadOrderWait {
+			break
+		} else if w.event.lacking {
+			continue
+		}
 		if w.sequence < o.next {
 			count = i + 1
 		} else if now.Sub(w.since) >= orderWait {
@@ -215,11 +225,32 @@ func (s *eventStore) readyLocked(o *originEvents, now time.Time) []Event {
 		}
 	}
 	var ready []Event
+	var lacking []waitingEvent
 	for _, w := range o.waiting[:count] {
-		ready = append(ready, w.event)
+		if w.event.lacking {
+			lacking = append(lacking, w)
+		} else {
+			ready = append(ready, w.event)
+		}
 	}
-	o.waiting = slices.Delete(o.waiting, 0, count)
+	o.waiting = slices.Replace(o.waiting, 0, count, lacking...)
 	return ready
+}
+
+// complete says that the payload of an event is there, and returns what is now to be
+// handed on. waited is false if the event has no turn to wait for.
+func (s *eventStore) complete(key journalKey, now time.Time) (ready []Event, waited bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, o := range s.origins { // two may have marked it
+		for i := range o.waiting {
+			if w := &o.waiting[i]; w.event.lacking && w.event.key() == key {
+				w.event.lacking, waited = false, true
+			}
+		}
+		ready = append(ready, s.readyLocked(o, now)...)
+	}
+	return ready, waited
 }
 
 func (s *eventStore) holdLocked(o *originEvents, m wire.MarkedEvent, key journalKey, raw []byte, expires time.Time) {
@@ -275,6 +306,7 @@ func (s *eventStore) tick(now time.Time) (ready []Event, lost []missing) {
 		if o.gap.IsZero() && len(o.above) > 0 {
 			o.gap = now
 		}
+		o.waiting = slices.DeleteFunc(o.waiting, func(w waitingEvent) bool { return w.event.lacking && !now.Before(w.event.Expires) })
 		ready = append(ready, s.readyLocked(o, now)...)
 		if len(o.held) == 0 && len(o.waiting) == 0 && now.Sub(o.heard) > originLife {
 			delete(s.origins, origin)
@@ -337,6 +369,25 @@ func (s *eventStore) tallies() []wire.Tally {
 	}
 }
 
+// whole says what we have, in one tally. Of more origins than that can hold those with
+// the highest hints are left out of its range.
+func (s *eventStore) whole() wire.Tally {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := wire.Tally{To: [8]byte(bytes.Repeat([]byte{0xff}, 8))}
+	order := slices.SortedFunc(maps.Keys(s.origins), wire.CompareOrigins)
+	if n := wire.MaxWholeTally; len(order) > n {
+		for order[n-1].Node == order[n].Node { // eight at most
+			n--
+		}
+		order, t.To = order[:n], order[n-1].Node
+	}
+	for _, origin := range order {
+		t.Entries = append(t.Entries, s.origins[origin].entry(origin))
+	}
+	return t
+}
+
 func (o *originEvents) entry(origin wire.Origin) wire.TallyEntry {
 	e := wire.TallyEntry{Origin: origin, Next: o.next}
 	for sequence := range o.above {
@@ -352,20 +403,10 @@ func (o *originEvents) entry(origin wire.Origin) wire.TallyEntry {
 func (s *eventStore) answer(t wire.Tally, most int) (items [][]byte, lacking bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	lacking = slices.ContainsFunc(t.Entries, s.lacksLocked)
 	theirs := make(map[wire.Origin]wire.TallyEntry, len(t.Entries))
 	for _, e := range t.Entries {
 		theirs[e.Origin] = e
-		switch o := s.origins[e.Origin]; {
-		case o == nil:
-			lacking = lacking || e.Next > 1 || e.Above != 0
-		case o.next < e.Next:
-			lacking = true
-		default:
-			for ahead := uint32(1); ahead < 64 && !lacking; ahead++ {
-				_, have := o.above[e.Next+ahead]
-				lacking = e.Above>>ahead&1 == 1 && e.Next+ahead >= o.next && !have
-			}
-		}
 	}
 	for origin, o := range s.origins {
 		if bytes.Compare(origin.Node[:], t.From[:]) < 0 || bytes.Compare(origin.Node[:], t.To[:]) > 0 || len(o.held) == 0 {
@@ -387,4 +428,27 @@ func (s *eventStore) answer(t wire.Tally, most int) (items [][]byte, lacking boo
 		}
 	}
 	return items, lacking
+}
+
+// lacks reports whether we lack something that a member has by its tally.
+func (s *eventStore) lacks(t wire.Tally) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(t.Entries, s.lacksLocked)
+}
+
+func (s *eventStore) lacksLocked(e wire.TallyEntry) bool {
+	o := s.origins[e.Origin]
+	if o == nil {
+		return e.Next > 1 || e.Above != 0
+	}
+	if o.next < e.Next {
+		return true
+	}
+	for ahead := uint32(1); ahead < 64; ahead++ {
+		if _, have := o.above[e.Next+ahead]; e.Above>>ahead&1 == 1 && e.Next+ahead >= o.next && !have {
+			return true
+		}
+	}
+	return false
 }

@@ -93,6 +93,9 @@ func (n *Node) writeUnwritten() {
 	if n.unwritten.has(revocationsFile) {
 		n.revocations.writeAgain()
 	}
+	if n.unwritten.has(clocksFile) {
+		wake(n.lamport.moved)
+	}
 	if n.unwritten.has(journalFile) {
 		n.unwritten.mark(journalFile, n.journal.probe())
 	}

@@ -75,7 +75,7 @@ func TestWhatTheDiskDoesNotTakeCountsAndIsWrittenLater(t *testing.T) {
 		time.Sleep(2 * saveInterval)
 		before := make(map[string][]byte)
 		var unblock []func()
-		for _, name := range []string{recordsFile, revocationsFile, tagsFile} {
+		for _, name := range []string{recordsFile, revocationsFile, tagsFile, clocksFile} {
 			before[name], _ = os.ReadFile(filepath.Join(b.state, name)) // none of two of them
 			unblock = append(unblock, b.blocked(name))
 		}
@@ -98,7 +98,7 @@ func TestWhatTheDiskDoesNotTakeCountsAndIsWrittenLater(t *testing.T) {
 			}
 		}
 		disk := b.node.Info()["disk"]
-		if len(disk) != 2 || disk[recordsFile] == "" || disk[revocationsFile] == "" || b.node.Figures().Unwritten != 2 {
+		if len(disk) != 3 || disk[recordsFile] == "" || disk[revocationsFile] == "" || disk[clocksFile] == "" || b.node.Figures().Unwritten != 3 {
 			t.Errorf("it says of its disk %q and %d", disk, b.node.Figures().Unwritten)
 		}
 		for _, f := range unblock {
@@ -108,8 +108,8 @@ func TestWhatTheDiskDoesNotTakeCountsAndIsWrittenLater(t *testing.T) {
 		if disk := b.node.Info()["disk"]; len(disk) != 0 {
 			t.Errorf("with space it says of its disk %q", disk)
 		}
-		if said, ended := len(lines(log, "level=ERROR", "cannot be written")), len(lines(log, "is written again")); said != 2 || ended != 2 {
-			t.Errorf("it was said %d times, and the end of it %d times, want 2 and 2", said, ended)
+		if said, ended := len(lines(log, "level=ERROR", "cannot be written")), len(lines(log, "is written again")); said != 3 || ended != 3 {
+			t.Errorf("it was said %d times, and the end of it %d times, want 3 and 3", said, ended)
 		}
 		b.crash()
 		a.stop()
@@ -169,7 +169,7 @@ func TestEveryKeptFileOfAnotherClusterIsRefusedByName(t *testing.T) {
 		a.stop()
 		b.stop()
 		other := pki.ClusterID{1}
-		for _, name := range []string{recordsFile, tagsFile, revocationsFile} {
+		for _, name := range []string{recordsFile, tagsFile, revocationsFile, clocksFile} {
 			path := filepath.Join(a.state, name)
 			own := must(os.ReadFile(path))(t)
 			if err := writeKept(path, other, own[keptHeader:]); err != nil {

@@ -27,7 +27,7 @@ func messages(side Side) []Message {
 			&Reloaded{Ask: 2, Problem: "nothing was changed"},
 			&Handler{Ask: 7, Spec: "user=/bin/x", Title: "deploy", Program: "/bin/x", Filters: []string{"user"}, User: "nobody", Runs: 1, Last: 1,
 				Layers: []Layer{{Name: "files", Detail: "missing"}}},
-			&Handler{Ask: 7, Number: 1, Running: 1, Waiting: 64, Failures: 1, Dropped: 1 << 40, Degraded: "too slow"},
+			&Handler{Ask: 7, Number: 1, Running: 1, Waiting: 64, Failures: 1, Dropped: 1 << 40, BySpare: 3, Degraded: "too slow"},
 			&Run{Ask: 8, Handler: 1, Program: "/bin/x", Event: "user", Name: "deploy", EventID: "00", Principal: "operator", Started: true, ExitCode: -1,
 				Problem: "killed", Begin: 1 << 50, Duration: 30_000_000, Stdout: long, StdoutOmitted: 1, Stderr: long, StderrOmitted: 1},
 			&Report{Ask: 7, Refused: 3},
@@ -37,10 +37,11 @@ func messages(side Side) []Message {
 		}
 	}
 	return []Message{
-		&Running{}, &Signed{Raw: []byte("event")},
+		&Running{}, &Signed{Raw: []byte("event")}, &Signed{Raw: []byte("event"), Origin: "web-1", Payload: []byte("payload")},
 		&Members{Event: "member-join", Members: []Member{
 			{Name: "web-1", Addr: []byte{192, 0, 2, 1}, Tags: map[string]string{"role": "web", "a": ""}}, {Name: "web-2"},
 		}},
+		&Epoch{Number: 7, Action: "use", Reason: "age", Keeper: "web-1"},
 		&Query{Query: "00", Raw: []byte("query"), Deadline: 1 << 41},
 		&Issuer{Certificate: []byte("certificate")}, &Revocation{Statement: []byte("statement"), Credential: []byte("credential")},
 		&Tags{Tags: map[string]string{"role": "web"}}, &Tags{},
@@ -116,6 +117,7 @@ func TestWhatNoHonestSideWritesIsRefused(t *testing.T) {
 func TestLimitsHoldForBothEnds(t *testing.T) {
 	long := strings.Repeat("a", MaxName+1)
 	for what, m := range map[string]Message{
+		"payload":    &Signed{Payload: make([]byte, MaxPayload+1)},
 		"event":      &Signed{Raw: make([]byte, maxSigned+1)},
 		"query":      &Query{Raw: make([]byte, maxSigned+1)},
 		"query's id": &Query{Query: long},
@@ -180,6 +182,7 @@ func TestLargestMessagesFitTheirFrames(t *testing.T) {
 		&Handler{Spec: text, Title: text, Program: text, Filters: names[:MaxName], User: name, Degraded: text, Layers: layers},
 		&Run{Program: text, Event: name, Name: name, EventID: name, Principal: name, Problem: text,
 			Stdout: make([]byte, MaxOutput), Stderr: make([]byte, MaxOutput)},
+		&Signed{Raw: make([]byte, maxSigned), Origin: name, Payload: make([]byte, MaxPayload)},
 		&Answer{Query: name, Output: make([]byte, MaxAnswer)}, &Members{Event: name, Members: members},
 		&Discovered{Addresses: addresses, Problem: text},
 		&Final{Problem: text, Hint: text}, &Checked{Problem: text, Hint: text},
@@ -320,7 +323,7 @@ func TestNothingWaitsForASideThatIsStuck(t *testing.T) {
 func TestFramesOfNoOrOfTooManyBytesEndTheLink(t *testing.T) {
 	for _, size := range []uint32{0, MaxFrame + 1, 1<<32 - 1} {
 		a, b := socketPair(t)
-		go b.Write(append(binary.BigEndian.AppendUint32(nil, size), kindSigned))
+		go b.Write(append(binary.BigEndian.AppendUint32(nil, size), kindTags))
 		if m, err := New(a, Runner).Receive(); err == nil {
 			t.Errorf("a frame of %d bytes is taken as %T", size, m)
 		}

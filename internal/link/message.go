@@ -40,6 +40,7 @@ const (
 	kindChecked
 	kindApplied
 	kindFinal
+	kindEpoch
 	kindDiscover
 )
 
@@ -49,6 +50,8 @@ const (
 	MaxOutput = 64 << 10
 	// MaxAnswer is the most that answers a query, as package handler has it.
 	MaxAnswer = 1 << 20
+	// MaxPayload is the most that travels beside an event, as rpcauth has it.
+	MaxPayload = 1 << 20
 	// MaxMembers is how many members one event is about at most. With 64 bytes of name
 	// and 512 of tags each they fit a frame of theirs.
 	MaxMembers = 1024
@@ -85,6 +88,8 @@ func limit(kind byte) int {
 		return 2*MaxOutput + MaxFrame
 	case kindAnswer:
 		return MaxAnswer + MaxFrame
+	case kindSigned:
+		return MaxPayload + MaxFrame
 	case kindHandler:
 		return 3 * MaxFrame
 	case kindMembers, kindReloaded:
@@ -155,6 +160,7 @@ type Handler struct {
 	Last     int64    `cbor:"13,keyasint"` // microseconds since 1970; 0: never
 	Degraded string   `cbor:"14,keyasint"`
 	Layers   []Layer  `cbor:"15,keyasint"` // what confines it
+	BySpare  uint64   `cbor:"16,keyasint"` // of Runs
 }
 
 // Run is what became of one run. It comes before the Report of the same number.
@@ -214,8 +220,9 @@ type Running struct{}
 // Signed is an event of a client, as it was signed. The runner judges it itself. Which
 // node took it in from the client is the network process's word.
 type Signed struct {
-	Raw    []byte `cbor:"1,keyasint"`
-	Origin string `cbor:"2,keyasint,omitempty"`
+	Raw     []byte `cbor:"1,keyasint"`
+	Origin  string `cbor:"2,keyasint,omitempty"`
+	Payload []byte `cbor:"3,keyasint,omitempty"` // one that is beside the event
 }
 
 // Members is a member event: nothing of it is signed, so it is the network process's
@@ -230,6 +237,14 @@ type Member struct {
 	Name string            `cbor:"1,keyasint"`
 	Addr []byte            `cbor:"2,keyasint"` // 4 or 16 bytes; none if it is not known
 	Tags map[string]string `cbor:"3,keyasint"`
+}
+
+// Epoch is a step of an epoch's life, likewise.
+type Epoch struct {
+	Number uint64 `cbor:"1,keyasint"`
+	Action string `cbor:"2,keyasint"`
+	Reason string `cbor:"3,keyasint"`
+	Keeper string `cbor:"4,keyasint"`
 }
 
 // Query is a query of a client, as it was signed, for handlers to answer.
@@ -318,6 +333,7 @@ func (*Reread) kind() byte     { return kindReread }
 func (*Checked) kind() byte    { return kindChecked }
 func (*Applied) kind() byte    { return kindApplied }
 func (*Final) kind() byte      { return kindFinal }
+func (*Epoch) kind() byte      { return kindEpoch }
 func (*Discover) kind() byte   { return kindDiscover }
 
 // empty is a message of a kind that this side may send, to be filled; nil if there is
@@ -332,7 +348,7 @@ func (s Side) empty(kind byte) Message {
 	} else {
 		all = []Message{
 			new(Running), new(Signed), new(Members), new(Query), new(Issuer), new(Revocation), new(Tags), new(Ask),
-			new(Reread), new(Checked), new(Applied), new(Final), new(Discover),
+			new(Reread), new(Checked), new(Applied), new(Final), new(Epoch), new(Discover),
 		}
 	}
 	for _, m := range all {
@@ -452,8 +468,10 @@ func (m *Discovered) check() error {
 
 func boundProvider(number int) bool { return number >= 0 && number < MaxProviders }
 
-func (*Running) check() error  { return nil }
-func (m *Signed) check() error { return bound(len(m.Raw) <= maxSigned && within(MaxName, m.Origin)) }
+func (*Running) check() error { return nil }
+func (m *Signed) check() error {
+	return bound(len(m.Raw) <= maxSigned && len(m.Payload) <= MaxPayload && within(MaxName, m.Origin))
+}
 
 func (m *Members) check() error {
 	ok := within(MaxName, m.Event) && len(m.Members) <= MaxMembers
@@ -490,6 +508,8 @@ func (m *Applied) check() error {
 func (m *Discover) check() error { return bound(boundProvider(m.Provider)) }
 
 func (m *Final) check() error { return bound(within(MaxText, m.Problem, m.Hint)) }
+
+func (m *Epoch) check() error { return bound(within(MaxName, m.Action, m.Reason, m.Keeper)) }
 
 func boundTags(tags map[string]string) bool {
 	ok := len(tags) <= maxTags

@@ -133,12 +133,14 @@ func (t *Transport) serveStream(conn *tls.Conn, peer pki.Identity) error {
 	}
 	t.counters.add(streamsAccepted)
 	switch purpose {
-	case wire.PurposeEpoch:
+	case wire.PurposeEpoch, wire.PurposeRepair:
 		return nil
 	case wire.PurposeCarrier:
 		return t.serveCarrier(conn, member)
 	case wire.PurposeReply:
 		return t.serveReply(conn, member)
+	case wire.PurposePayload:
+		return t.servePayload(conn, member)
 	}
 	stream, err := t.memberStream(conn, member)
 	if err != nil {

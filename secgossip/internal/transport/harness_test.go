@@ -121,6 +121,8 @@ type node struct {
 	others    func() map[string]uint64
 	wrong     atomic.Int64 // how far its clock is ahead, in ns
 
+	quarantined func(pki.Name) bool
+
 	// Of one start.
 	*Transport
 	boot   [wire.BootSize]byte
@@ -128,11 +130,14 @@ type node struct {
 	ledger *fakeLedger
 
 	revoked fakeRevocations
+	events  fakeEvents
 
 	mu      sync.Mutex
 	record  []byte // what it shows as its own
 	batches []string
 	replies [][]byte // that came by stream; guarded by mu
+	held    [][]byte // payloads that it gives, whatever is asked for; guarded by mu
+	asked   int      // how often; guarded by mu
 	full    bool     // none is taken; guarded by mu
 	log     logLines
 }
@@ -161,6 +166,35 @@ func (f *fakeRevocations) Learn(items [][]byte) {
 			f.items = append(f.items, bytes.Clone(item))
 		}
 	}
+}
+
+// fakeEvents are events of one origin, of which a tally only says how many there are.
+type fakeEvents struct {
+	mu    sync.Mutex
+	items [][]byte
+	most  int // that was asked for last
+}
+
+func (f *fakeEvents) Tally() wire.Tally {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return wire.Tally{Entries: []wire.TallyEntry{{Next: uint32(len(f.items) + 1)}}}
+}
+
+func (f *fakeEvents) Lacking(theirs wire.Tally, most int) [][]byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.most = most
+	if len(theirs.Entries) == 0 {
+		return f.items
+	}
+	return f.items[min(int(theirs.Entries[0].Next-1), len(f.items)):]
+}
+
+func (f *fakeEvents) Take(_ *guard.Peer, _, _ wire.Tally, items [][]byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.items = append(f.items, items...)
 }
 
 // node sets a machine up. The first one is at 203.0.113.1.
@@ -226,9 +260,12 @@ func (n *node) start() *node {
 		Ledger:      n.ledger,
 		Reported:    func() {},
 		Revocations: &n.revoked,
+		Events:      &n.events,
 		Batch:       n.batch,
 		Reply:       n.takeReply,
+		Payload:     n.payload,
 		Strangers:   n.others,
+		Quarantined: n.quarantined,
 		Network:     n.network,
 		Bind:        n.addr,
 		Clock:       func() time.Time { return time.Now().Add(time.Duration(n.wrong.Load())) },
@@ -309,6 +346,19 @@ func (n *node) takeReply(from *guard.Peer, raw []byte) error {
 	}
 	n.replies = append(n.replies, raw)
 	return nil
+}
+
+// payload gives what it holds, one after the other.
+func (n *node) payload([32]byte) []byte {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.asked++
+	if len(n.held) == 0 {
+		return nil
+	}
+	next := n.held[0]
+	n.held = n.held[1:]
+	return next
 }
 
 // learn makes nodes known to this one.

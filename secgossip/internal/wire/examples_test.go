@@ -240,6 +240,7 @@ func codecs() []codec {
 		}},
 		{name: "revocations", open: true, example: items(BatchRevocations), again: batch(BatchRevocations)},
 		{name: "removals", open: true, example: items(BatchRemovals), again: batch(BatchRemovals)},
+		{name: "repair", open: true, example: items(BatchRepair), again: batch(BatchRepair)},
 		{name: "revoked", open: true, example: items(BatchRevoked), again: batch(BatchRevoked)},
 		{name: "hello", example: func(t testing.TB) []byte {
 			return must(t)(testHello().Append(nil))
@@ -325,6 +326,12 @@ func codecs() []codec {
 				return cose.Marshal(replyBody{r.Query[:], r.Node, uint8(r.Kind), r.Payload})
 			})
 		}},
+		{name: "receipt", example: func(testing.TB) []byte {
+			return Receipt{Event: [ReceiptSize]byte{1, 2, 3}}.Append(nil)
+		}, again: func(raw []byte) ([]byte, error) {
+			r, err := ParseReceipt(raw)
+			return r.Append(nil), err
+		}},
 		{name: "taken", example: func(testing.TB) []byte {
 			return Taken{Query: [16]byte{1, 2, 3}, Kind: 2}.Append(nil)
 		}, again: func(raw []byte) ([]byte, error) {
@@ -356,7 +363,7 @@ func reencoded(raw, payload []byte, encode func() ([]byte, error)) ([]byte, erro
 func allFrames() []FrameType {
 	return []FrameType{
 		FrameHello, FrameRoster, FrameIssuers, FrameEpochs, FrameSecretRequest, FrameSecret, FrameAck, FrameRefusal,
-		FramePacket, FrameAlive, FrameRevocations, FrameReply, FrameTaken,
+		FramePacket, FrameAlive, FrameRevocations, FrameReply, FrameTaken, FrameTally, FrameRepair,
 	}
 }
 

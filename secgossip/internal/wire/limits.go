@@ -92,6 +92,15 @@ const (
 	// must fit one datagram behind its mark, 1182 - 2 - 80 = 1100.
 	MaxEventRaw = 1100
 
+	// MaxLargePayload is what a client may put beside an event: 1 MiB is on the way
+	// for 8 seconds at 1 Mbit/s. A node keeps 64 MiB of payloads, 1,024 at most, and
+	// has 12 in memory at once for members, four that come and eight that go.
+	MaxLargePayload = 1 << 20
+
+	// ReceiptSize is the key of an event: the hash of its client's key and its id, cut.
+	// Two of 2^18 events that a journal holds share one with a probability of 2^-93.
+	ReceiptSize = 16
+
 	// MarkSize is an origin's hint, its start, a sequence and a signature.
 	// MaxMarkedEvent is an event behind its mark.
 	MarkSize       = 8 + 4 + 4 + 64
@@ -102,6 +111,10 @@ const (
 	// (1182 - 16) / 24 = 48.
 	TallyEntrySize = 8 + 4 + 4 + 8
 	MaxTally       = (MaxPayload - 16) / TallyEntrySize
+
+	// MaxWholeTally is how many entries a tally on a stream has: eight starts of
+	// each node, 786,432 bytes.
+	MaxWholeTally = 8 * MaxRecords
 
 	// MaxQueryRaw is a whole signed query with its token. Beside what an event has
 	// it holds an origin and filters; what is too long its client is told.
@@ -210,8 +223,19 @@ const (
 	// MaxHello is 1 map + 2 purpose + 803 record + 36 digest + 30 numbers = 872.
 	MaxHello = MaxRecord + 72
 
+	// MaxTallyBody is a tally of all origins, with its range. MaxRepair is what one
+	// stream brings of what the other side lacks: some 900 events, 4 s at 1 Mbit/s of
+	// the 15 that a sync may take. None of them is shorter than 128 bytes, so that
+	// there are at most MaxRepairItems.
+	MaxTallyBody   = 16 + MaxWholeTally*TallyEntrySize
+	MaxRepair      = 512 << 10
+	MaxRepairItems = MaxRepair / 128
+
 	// MaxReplyRaw is a whole signed reply: an answer of 1 MiB, and 190 bytes around it.
 	MaxReplyRaw = 1<<20 + 256
+
+	// PayloadRequestSize is the SHA-256 of a payload.
+	PayloadRequestSize = 32
 
 	// SecretSize is an epoch secret, SecretRequestSize its number and commitment.
 	SecretSize        = 32
