@@ -31,6 +31,7 @@ import (
 
 	"github.com/hashicorp/memberlist"
 
+	"github.com/secgossip/secgossip/pki"
 	"github.com/secgossip/secgossip/secgossip/internal/guard"
 	"github.com/secgossip/secgossip/secgossip/internal/seal"
 	"github.com/secgossip/secgossip/secgossip/internal/transport"
@@ -73,6 +74,7 @@ type Node struct {
 	follows          follows
 	receipts         chan receiptPacket      // to hear or to answer
 	incoming         chan incoming           // events to verify
+	senders          sharing[pki.Name]       // of what is in incoming
 	brought          chan incoming           // the same, of streams
 	more             chan *guard.Peer        // who has more than it brought by a stream
 	fires            chan arrival            // events of clients, to accept
@@ -441,7 +443,7 @@ func (n *Node) tellRest() {
 func (n *Node) receive(from *guard.Peer, kind wire.PacketType, items [][]byte) {
 	switch kind {
 	case wire.PacketEvents, wire.PacketRepair:
-		n.receiveEvents(items, kind == wire.PacketRepair)
+		n.receiveEvents(from.Name, items, kind == wire.PacketRepair)
 	case wire.PacketTally, wire.PacketLacks:
 		n.receiveTally(from, items[0], kind == wire.PacketTally)
 	case wire.PacketEpochs:
