@@ -28,26 +28,34 @@ func ownPages() ([]pages, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := os.ReadFile("/proc/self/maps")
+	text, err := os.ReadFile("/proc/self/smaps")
 	if err != nil {
 		return nil, err
 	}
 	return parsePages(text, file)
 }
 
-// parsePages reads what of /proc/PID/maps is a file's and not to be written.
+// parsePages reads what of /proc/PID/smaps is a file's, not to be written, and as it is in
+// the file: what a program that can lie anywhere was told of its place, before that part
+// of it was closed to writing, is not in the file and would be lost.
 func parsePages(text []byte, file string) (list []pages, err error) {
+	var p pages // the part that the lines are about, if it may be one
 	lines := bufio.NewScanner(bytes.NewReader(text))
 	for lines.Scan() {
 		fields := strings.Fields(lines.Text())
-		if len(fields) != 6 || fields[5] != file || fields[1] != "r--p" && fields[1] != "r-xp" {
-			continue
+		switch {
+		case len(fields) > 1 && !strings.HasSuffix(fields[0], ":"):
+			p = pages{}
+			if len(fields) != 6 || fields[5] != file || fields[1] != "r--p" && fields[1] != "r-xp" {
+				continue
+			}
+			if _, err := fmt.Sscanf(fields[0], "%x-%x", &p.from, &p.to); err != nil || p.from >= p.to {
+				return nil, fmt.Errorf("a part of memory %q", fields[0])
+			}
+		case len(fields) == 3 && fields[0] == "Anonymous:" && fields[1] == "0" && p.to > 0:
+			list = append(list, p)
+			p = pages{}
 		}
-		var p pages
-		if _, err := fmt.Sscanf(fields[0], "%x-%x", &p.from, &p.to); err != nil || p.from >= p.to {
-			return nil, fmt.Errorf("a part of memory %q", fields[0])
-		}
-		list = append(list, p)
 	}
 	return list, lines.Err()
 }
