@@ -16,6 +16,8 @@ GO       ?= go
 FUZZTIME ?= 10s
 # How many random histories `make histories` lives through.
 HISTORIES ?= 40
+# How many nodes the largest cluster of `make figures` has.
+CROWD ?= 1000
 # Added to `go test`, as in: make test TESTFLAGS='-run Replay -v'
 TESTFLAGS  ?=
 BENCHFLAGS ?= -benchmem
@@ -74,10 +76,18 @@ siege: ## Measure real agents under attack (also in bench)
 rotations: ## Measure rotations of 3 and 30 real agents (also in bench)
 	$(GO) test -run '^$$' -bench . -benchtime 1x $(BENCHFLAGS) ./internal/epochs
 
-# It builds Serf's program too, and takes some eight minutes.
+# A thousand nodes in one process take half an hour and 12 GB. With fewer:
+# make figures CROWD=200
+.PHONY: figures
+figures: ## Count and time events on 3 to 1,000 nodes in virtual time
+	@GOGC=40 $(GO) test -timeout 3h -run '^TestFigures$$' -v ./secgossip -figures -crowd $(CROWD) | awk '/^=== / { next } \
+		/^ *(--- )?FAIL|^panic:/ { bad = 1 } /^ok / { ok = 1 } { print } END { exit bad || !ok }'
+
+# It builds Serf's program too, and takes some twelve minutes. Of some parts alone:
+# make versus PARTS=kills,seal
 .PHONY: versus
-versus: build ## Measure three agents beside three of Serf's
-	cd bench && $(GO) run . -bin ../bin/secgossip
+versus: build ## Measure 3, 10 and 30 agents beside as many of Serf's
+	cd bench && $(GO) run . -bin ../bin/secgossip $(if $(PARTS),-parts $(PARTS))
 
 # `go test -list` prints the targets of a package and then a line with its name.
 .PHONY: fuzz

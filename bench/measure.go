@@ -21,11 +21,13 @@ type figure struct {
 	value float64
 }
 
-// measurements are made one after another, of one system and then of the other.
-var measurements = []struct {
+type measurement struct {
 	what    string
 	measure func(context.Context, system) ([]figure, error)
-}{
+}
+
+// basics are made one after another, of one system and then of the other.
+var basics = []measurement{
 	{"idle", measureIdle},
 	{"start", measureStart},
 	{"latency of an event", measureLatency},
@@ -64,8 +66,8 @@ func measureIdle(ctx context.Context, s system) ([]figure, error) {
 		return nil, err
 	}
 	return []figure{
-		{"resident memory of an idle agent", "MiB", memory / agents / (1 << 20)},
-		{"processor of an idle agent", "ms/s", float64((after - before).Milliseconds()) / agents / idleTime.Seconds()},
+		{"resident memory of an idle agent", "MiB", memory / float64(s.size()) / (1 << 20)},
+		{"processor of an idle agent", "ms/s", float64((after - before).Milliseconds()) / float64(s.size()) / idleTime.Seconds()},
 	}, nil
 }
 
@@ -173,7 +175,7 @@ func measureLoss(ctx context.Context, s system, what string, count, size int, in
 		}
 		lost, doubled = lost+l, doubled+d
 	}
-	others := float64(len(fired) * (agents - 1))
+	others := float64(len(fired) * (s.size() - 1))
 	figures := []figure{{what + ": lost on the other agents", "%", 100 * float64(lost) / others}}
 	if doubled > 0 {
 		figures = append(figures, figure{what + ": come twice", "%", 100 * float64(doubled) / others})
@@ -223,7 +225,7 @@ func measureRotation(ctx context.Context, s system) ([]figure, error) {
 }
 
 func listenAll(ctx context.Context, s system) (ears []<-chan string, err error) {
-	for agent := range agents {
+	for agent := range s.size() {
 		ear, err := s.listen(ctx, agent)
 		if err != nil {
 			return nil, fmt.Errorf("listening at agent %d: %w", agent, err)
@@ -255,7 +257,7 @@ func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 
 // usage is the processor time and the resident memory of all agents, each with the
 // processes that it has started.
 func usage(s system) (busy time.Duration, memory float64, err error) {
-	for agent := range agents {
+	for agent := range s.size() {
 		for _, pid := range family(s.pid(agent)) {
 			b, m, err := usageOf(pid)
 			if err != nil {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"time"
 
 	"connectrpc.com/connect/v2"
@@ -23,10 +25,10 @@ type secgossip struct {
 	nodes    []*lab.Node
 	operator *home.Client
 	token    []byte
-	caller   *rpc.Client
+	callers  []*rpc.Client // one for each agent
 }
 
-func startSecgossip(ctx context.Context, bin string) (_ system, err error) {
+func startSecgossip(ctx context.Context, bin string, want setup) (_ system, err error) {
 	l, err := lab.New(bin, "bench")
 	if err != nil {
 		return nil, err
@@ -37,7 +39,7 @@ func startSecgossip(ctx context.Context, bin string) (_ system, err error) {
 			_ = s.stop()
 		}
 	}()
-	for i := range agents + 1 { // the last is for ready
+	for i := range want.agents + 1 { // the last is for ready
 		node := &lab.Node{Name: fmt.Sprintf("web-%d", i+1)}
 		if i == 0 {
 			err = l.Init(ctx, "bench", node.Name)
@@ -55,20 +57,50 @@ func startSecgossip(ctx context.Context, bin string) (_ system, err error) {
 	if s.token, err = rpcauth.ParseTokenText(s.operator.Token); err != nil {
 		return nil, err
 	}
-	for i, node := range s.nodes[:agents] {
+	for i, node := range s.nodes {
 		if i > 0 {
 			node.Flags = []string{"--retry-join", s.nodes[0].Gossip}
+		}
+		if want.handlers {
+			if err := s.giveHandler(node); err != nil {
+				return nil, err
+			}
+		}
+		if i == want.agents {
+			break
 		}
 		if err := l.Start(ctx, node); err != nil {
 			return nil, err
 		}
+		s.callers = append(s.callers, s.client(i))
 	}
-	s.nodes[agents].Flags = []string{"--retry-join", s.nodes[0].Gossip}
-	s.caller = s.client(0)
-	return s, eventually(ctx, func(ctx context.Context) error {
-		return l.AwaitAlive(ctx, "web-1", s.nodes[:agents])
-	})
+	return s, nil
 }
+
+// giveHandler gives a node the handler that notes what it is given, confined by all the
+// layers that this machine has. All agents are on one host here and their handlers the
+// same user, who may have so many more processes than one host's.
+func (s *secgossip) giveHandler(node *lab.Node) error {
+	program, output := "note-"+node.Name, s.Output(node.Name)
+	settings := fmt.Sprintf("handlers:\n- {on: \"user:bench\", run: %q, writable: [%q], processes: 1024}\n", s.Program(program), output)
+	return errors.Join(
+		s.WriteProgram(program, noteScript(output)), s.Handlers.Create(output),
+		os.WriteFile(filepath.Join(s.In(node.Name), "config.yaml"), []byte(settings), 0o600),
+	)
+}
+
+func (s *secgossip) size() int { return len(s.callers) }
+
+func (s *secgossip) notes(agent int) string { return s.Output(s.nodes[agent].Name) }
+
+func (s *secgossip) alive(ctx context.Context, agent int) (count int, err error) {
+	list, err := s.callers[agent].ListMembers(ctx, &secgossipv1.ListMembersRequest{Status: "alive"})
+	return len(list.GetMembers()), err
+}
+
+func (s *secgossip) kill(agent int) error { return s.nodes[agent].Kill() }
+
+func (s *secgossip) revive(ctx context.Context, agent int) error { return s.Start(ctx, s.nodes[agent]) }
 
 func (s *secgossip) client(agent int) *rpc.Client {
 	own := func() (*tls.Certificate, error) { return s.operator.Certificate, nil }
@@ -76,12 +108,13 @@ func (s *secgossip) client(agent int) *rpc.Client {
 }
 
 func (s *secgossip) ready(ctx context.Context) (time.Duration, error) {
-	node := s.nodes[agents]
+	extra := len(s.nodes) - 1
+	node := s.nodes[extra]
 	begun := time.Now()
 	if err := s.Start(ctx, node); err != nil {
 		return 0, err
 	}
-	c := s.client(agents)
+	c := s.client(extra)
 	defer c.Close()
 	err := eventually(ctx, func(ctx context.Context) error {
 		_, err := c.ListMembers(ctx, new(secgossipv1.ListMembersRequest))
@@ -128,7 +161,7 @@ func (s *secgossip) fire(ctx context.Context, payload string) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.caller.FireEvent(ctx, &secgossipv1.FireEventRequest{Event: event})
+	_, err = s.callers[0].FireEvent(ctx, &secgossipv1.FireEventRequest{Event: event})
 	if connect.CodeOf(err) == connect.CodeResourceExhausted {
 		return errBusy
 	}
@@ -136,7 +169,7 @@ func (s *secgossip) fire(ctx context.Context, payload string) error {
 }
 
 func (s *secgossip) rotate(ctx context.Context) error {
-	stream, err := s.caller.RotateKeys(ctx, new(secgossipv1.RotateKeysRequest))
+	stream, err := s.callers[0].RotateKeys(ctx, new(secgossipv1.RotateKeysRequest))
 	if err != nil {
 		return err
 	}
@@ -155,8 +188,8 @@ func (s *secgossip) rotate(ctx context.Context) error {
 }
 
 func (s *secgossip) stop() error {
-	if s.caller != nil {
-		s.caller.Close()
+	for _, c := range s.callers {
+		c.Close()
 	}
 	if s.operator != nil {
 		s.operator.Key.Destroy()

@@ -22,16 +22,17 @@ type serf struct {
 	bin, folder string
 	agents      []*serfAgent
 	key         string
-	caller      *client.RPCClient
+	handlers    bool
 }
 
 type serfAgent struct {
 	name, bind, rpc string
 	cmd             *exec.Cmd
+	caller          *client.RPCClient
 }
 
-func startSerf(ctx context.Context, bin, folder string) (_ system, err error) {
-	s := &serf{bin: bin, folder: folder, key: newSerfKey()}
+func startSerf(ctx context.Context, bin, folder string, want setup) (_ system, err error) {
+	s := &serf{bin: bin, folder: folder, key: newSerfKey(), handlers: want.handlers}
 	defer func() {
 		if err != nil {
 			_ = s.stop()
@@ -40,23 +41,41 @@ func startSerf(ctx context.Context, bin, folder string) (_ system, err error) {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return nil, err
 	}
-	for i := range agents {
+	for i := range want.agents {
 		a, err := s.start(ctx, fmt.Sprintf("web-%d", i+1))
 		if err != nil {
 			return nil, err
 		}
 		s.agents = append(s.agents, a)
 	}
-	if s.caller, err = client.NewRPCClient(s.agents[0].rpc); err != nil {
-		return nil, err
-	}
-	return s, eventually(ctx, func(context.Context) error {
-		members, err := s.caller.Members()
-		if err == nil && len(members) != agents {
-			err = fmt.Errorf("%d members", len(members))
+	return s, nil
+}
+
+func (s *serf) size() int { return len(s.agents) }
+
+func (s *serf) notes(agent int) string { return filepath.Join(s.folder, s.agents[agent].name+".notes") }
+
+func (s *serf) alive(_ context.Context, agent int) (count int, err error) {
+	members, err := s.agents[agent].caller.Members()
+	for _, m := range members {
+		if m.Status == "alive" {
+			count++
 		}
-		return err
-	})
+	}
+	return count, err
+}
+
+func (s *serf) kill(agent int) error {
+	a := s.agents[agent]
+	a.caller.Close()
+	err := a.cmd.Process.Kill()
+	_ = a.cmd.Wait() // it was killed
+	return err
+}
+
+func (s *serf) revive(ctx context.Context, agent int) (err error) {
+	s.agents[agent], err = s.startAt(ctx, s.agents[agent])
+	return err
 }
 
 func newSerfKey() string {
@@ -67,14 +86,21 @@ func newSerfKey() string {
 
 // start starts an agent and waits until it answers.
 func (s *serf) start(ctx context.Context, name string) (*serfAgent, error) {
-	a := &serfAgent{name: name}
-	var err error
-	if a.bind, err = freeAddress(); err != nil {
+	bind, err := freeAddress()
+	if err != nil {
 		return nil, err
 	}
-	if a.rpc, err = freeAddress(); err != nil {
+	rpc, err := freeAddress()
+	if err != nil {
 		return nil, err
 	}
+	return s.startAt(ctx, &serfAgent{name: name, bind: bind, rpc: rpc})
+}
+
+// startAt starts an agent where one was or is to be.
+func (s *serf) startAt(ctx context.Context, where *serfAgent) (*serfAgent, error) {
+	name := where.name
+	a := &serfAgent{name: name, bind: where.bind, rpc: where.rpc}
 	ring := filepath.Join(s.folder, name+".json")
 	text, err := json.Marshal([]string{s.key})
 	if err != nil {
@@ -93,6 +119,13 @@ func (s *serf) start(ctx context.Context, name string) (*serfAgent, error) {
 	if len(s.agents) > 0 {
 		args = append(args, "-retry-join="+s.agents[0].bind)
 	}
+	if s.handlers {
+		program, notes := filepath.Join(s.folder, name+".sh"), filepath.Join(s.folder, name+".notes")
+		if err := errors.Join(os.WriteFile(program, []byte(noteScript(notes)), 0o700), os.WriteFile(notes, nil, 0o600)); err != nil {
+			return nil, err
+		}
+		args = append(args, "-event-handler=user:bench="+program)
+	}
 	a.cmd = exec.CommandContext(ctx, s.bin, args...)
 	a.cmd.Stdout, a.cmd.Stderr = log, log
 	if err := a.cmd.Start(); err != nil {
@@ -103,9 +136,12 @@ func (s *serf) start(ctx context.Context, name string) (*serfAgent, error) {
 		if err != nil {
 			return err
 		}
-		defer c.Close()
-		_, err = c.Members()
-		return err
+		if _, err = c.Members(); err != nil {
+			c.Close()
+			return err
+		}
+		a.caller = c
+		return nil
 	})
 }
 
@@ -119,6 +155,7 @@ func freeAddress() (string, error) {
 }
 
 func (a *serfAgent) stop() error {
+	a.caller.Close()
 	_ = a.cmd.Process.Signal(os.Interrupt)
 	done := make(chan struct{})
 	go func() { _ = a.cmd.Wait(); close(done) }()
@@ -166,17 +203,18 @@ func (s *serf) listen(ctx context.Context, agent int) (<-chan string, error) {
 }
 
 func (s *serf) fire(_ context.Context, payload string) error {
-	return s.caller.UserEvent("bench", []byte(payload), false)
+	return s.agents[0].caller.UserEvent("bench", []byte(payload), false)
 }
 
 // rotate does what the guide of Serf says: install, use, remove.
 func (s *serf) rotate(context.Context) error {
 	old := s.key
 	s.key = newSerfKey()
+	caller := s.agents[0].caller
 	for _, step := range []func() (map[string]string, error){
-		func() (map[string]string, error) { return s.caller.InstallKey(s.key) },
-		func() (map[string]string, error) { return s.caller.UseKey(s.key) },
-		func() (map[string]string, error) { return s.caller.RemoveKey(old) },
+		func() (map[string]string, error) { return caller.InstallKey(s.key) },
+		func() (map[string]string, error) { return caller.UseKey(s.key) },
+		func() (map[string]string, error) { return caller.RemoveKey(old) },
 	} {
 		if _, err := step(); err != nil {
 			return err
@@ -186,9 +224,6 @@ func (s *serf) rotate(context.Context) error {
 }
 
 func (s *serf) stop() error {
-	if s.caller != nil {
-		s.caller.Close()
-	}
 	var problems []error
 	for _, a := range s.agents {
 		problems = append(problems, a.stop())

@@ -237,3 +237,38 @@ func TestAllNodesMayLeaveAtOnce(t *testing.T) {
 		group.Wait()
 	})
 }
+
+// A host is set up anew under another name, at the address that it had.
+func TestNewNameAtTheAddressOfAnotherIsAMemberBesideIt(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b, d := c.three()
+		d.crash()
+		e := c.host("e")
+		e.addr = d.addr
+		e.start().join(a)
+		time.Sleep(30 * time.Second)
+		for _, h := range []*host{a, b, e} {
+			if got, want := h.statuses(), "a alive, b alive, d failed, e alive"; got != want {
+				t.Errorf("%s sees %q, want %q", h.name, got, want)
+			}
+		}
+		if err := c.client("memo", "event:*").fire(b, "deploy", "v1"); err != nil {
+			t.Fatal(err)
+		}
+		c.settle()
+		if got := e.seen.names(); len(got) != 1 {
+			t.Errorf("e got %d events, want 1", len(got))
+		}
+	})
+}
+
+func TestNodeMayBeClosedTwice(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a := c.host("a").start()
+		for range 2 {
+			if err := a.node.Close(); err != nil {
+				t.Errorf("got %v", err)
+			}
+		}
+	})
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -100,8 +101,13 @@ func (n *Node) pause(d time.Duration) bool {
 }
 
 func (n *Node) gossipOnce() {
+	all := []*gossip{n.revocationGossip, n.epochGossip, n.removalGossip, n.queryGossip, n.eventGossip}
+	// Nearly always, and then nobody need be picked.
+	if !slices.ContainsFunc(all, func(g *gossip) bool { return g.queue.NumQueued() > 0 }) {
+		return
+	}
 	for _, peer := range n.randomPeers(n.settings.GossipNodes) {
-		for _, g := range []*gossip{n.revocationGossip, n.epochGossip, n.removalGossip, n.queryGossip, n.eventGossip} {
+		for _, g := range all {
 			if payload := g.next(); payload != nil {
 				n.transport.Send(peer, g.kind, payload)
 			}
@@ -121,11 +127,19 @@ func wake(c chan<- struct{}) {
 	}
 }
 
-// randomPeers picks up to k live members other than us.
+// randomPeers picks up to k live members other than us. It looks at no more of them than
+// it must: of a large cluster that is done hundreds of times a second.
 func (n *Node) randomPeers(k int) []*guard.Peer {
-	peers := n.livePeers()
-	rand.Shuffle(len(peers), func(i, j int) { peers[i], peers[j] = peers[j], peers[i] })
-	return peers[:min(k, len(peers))]
+	var peers []*guard.Peer
+	names := n.members.alive()
+	for last := len(names); last > 0 && len(peers) < k; last-- {
+		i := rand.IntN(last)
+		if p := n.livePeer(names[i]); p != nil {
+			peers = append(peers, p)
+		}
+		names[i] = names[last-1]
+	}
+	return peers
 }
 
 // Fire takes in an event from the client with the given key, spreads it and
@@ -215,11 +229,20 @@ func (n *Node) eventLoop() {
 			}
 			n.arrive(ready)
 		case in := <-n.incoming:
-			digest := sha256.Sum256(in.raw)
-			if !verified.has(digest) && n.takeEvent(in) {
-				verified.add(digest)
+			n.lookAt(in, &verified)
+		case in := <-n.brought:
+			if len(in.raw) > 0 {
+				n.lookAt(in, &verified)
 			}
 		}
+	}
+}
+
+// lookAt takes one event from a member unless it was just verified.
+func (n *Node) lookAt(in incoming, verified *recent) {
+	digest := sha256.Sum256(in.raw)
+	if !verified.has(digest) && n.takeEvent(in) {
+		verified.add(digest)
 	}
 }
 

@@ -214,7 +214,7 @@ func (c *cluster) host(name string, roles ...pki.Role) *host {
 	h := &host{
 		c:    c,
 		name: name,
-		addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(len(c.hosts) + 1)}), 7946),
+		addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, byte((len(c.hosts) + 1) >> 8), 113, byte(len(c.hosts) + 1)}), 7946),
 		identity: Identity{
 			Name:        pki.Name(name),
 			Credential:  issued.Credential,

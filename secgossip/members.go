@@ -238,6 +238,19 @@ func (m *membership) names() []string {
 	return names
 }
 
+// alive returns the names of the live members, in any order.
+func (m *membership) alive() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	names := make([]string, 0, len(m.status))
+	for name, status := range m.status {
+		if status == StatusAlive {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 // Members returns every member known, the local node included, by name.
 func (n *Node) Members() []Member {
 	var all []Member
@@ -297,16 +310,23 @@ func (n *Node) member(name string) (Member, bool) {
 // livePeers returns the live members other than us.
 func (n *Node) livePeers() []*guard.Peer {
 	var peers []*guard.Peer
-	for _, name := range n.members.names() {
-		status, _ := n.members.get(name)
-		if status != StatusAlive || name == string(n.config.Identity.Name) {
-			continue
-		}
-		if p := n.roster.Get(pki.Name(name)); p != nil && !n.roster.Revoked(p) {
+	names := n.members.alive()
+	slices.Sort(names)
+	for _, name := range names {
+		if p := n.livePeer(name); p != nil {
 			peers = append(peers, p)
 		}
 	}
 	return peers
+}
+
+// livePeer is a member whom packets of ours may go to, nil if it is ourselves, void, or
+// has no record.
+func (n *Node) livePeer(name string) *guard.Peer {
+	if p := n.roster.Get(pki.Name(name)); p != nil && p.Name != n.config.Identity.Name && !n.roster.Revoked(p) {
+		return p
+	}
+	return nil
 }
 
 // The rest is memberlist's EventDelegate. It runs under memberlist's lock: it

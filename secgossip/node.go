@@ -73,6 +73,8 @@ type Node struct {
 	follows          follows
 	receipts         chan receiptPacket      // to hear or to answer
 	incoming         chan incoming           // events to verify
+	brought          chan incoming           // the same, of streams
+	more             chan *guard.Peer        // who has more than it brought by a stream
 	fires            chan arrival            // events of clients, to accept
 	arrivals         chan arrival            // events of others, to accept, in order
 	tallies          chan heardTally         // of members, to answer
@@ -161,6 +163,8 @@ func New(config Config) (*Node, error) {
 		lamport:     newLamportClocks(),
 		quarantine:  newQuarantine(),
 		incoming:    make(chan incoming, incomingQueue),
+		brought:     make(chan incoming),
+		more:        make(chan *guard.Peer, 1),
 		fires:       make(chan arrival, fireQueue),
 		arrivals:    make(chan arrival, arrivalQueue),
 		tallies:     make(chan heardTally, tallyQueue),
@@ -219,6 +223,7 @@ func (n *Node) start() error {
 		Record:      n.self.current,
 		Ledger:      n.ledger,
 		Revocations: n.revocations,
+		Events:      streamRepair{n},
 		Batch:       n.receive,
 		Reply:       n.replyByStream,
 		Payload:     n.payloads.get,
@@ -289,6 +294,7 @@ func (n *Node) start() error {
 	}
 	n.running.Go(n.gossipLoop)
 	n.running.Go(n.repairLoop)
+	n.running.Go(n.moreLoop)
 	n.running.Go(n.pullLoop)
 	n.running.Go(n.reconnectLoop)
 	n.running.Go(n.tendLoop)

@@ -54,6 +54,29 @@ func TestFailedMemberIsMadeToLeaveEverywhere(t *testing.T) {
 	})
 }
 
+// What everybody knows is passed on no more, whoever says it again in whatever words.
+func TestRemovalThatIsSaidAgainIsNotPassedOn(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b, _, operator := c.gone()
+		raw := operator.removal(a, "d", false)
+		if _, err := a.node.ForceLeave(raw, operator.public()); err != nil {
+			t.Fatal(err)
+		}
+		again := c.client("other", rpcauth.Grant(rpcauth.NodeLeave)).removal(a, "d", false)
+		time.Sleep(10 * time.Second)
+		b.node.receiveRemovals([][]byte{raw, again})
+		time.Sleep(time.Millisecond)
+		for _, h := range []*host{a, b} {
+			if n := h.node.removalGossip.queue.NumQueued(); n > 0 {
+				t.Errorf("%s passes on %d removals", h.name, n)
+			}
+			if got := slices.DeleteFunc(h.seen.memberEvents(), func(e string) bool { return e != "member-leave d" }); len(got) != 1 {
+				t.Errorf("%s was told %d times that d left, want once", h.name, len(got))
+			}
+		}
+	})
+}
+
 func TestPrunedMemberIsForgottenEverywhereAndComesBack(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d, operator := c.gone()

@@ -369,6 +369,25 @@ func (s *eventStore) tallies() []wire.Tally {
 	}
 }
 
+// whole says what we have, in one tally. Of more origins than that can hold those with
+// the highest hints are left out of its range.
+func (s *eventStore) whole() wire.Tally {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := wire.Tally{To: [8]byte(bytes.Repeat([]byte{0xff}, 8))}
+	order := slices.SortedFunc(maps.Keys(s.origins), wire.CompareOrigins)
+	if n := wire.MaxWholeTally; len(order) > n {
+		for order[n-1].Node == order[n].Node { // eight at most
+			n--
+		}
+		order, t.To = order[:n], order[n-1].Node
+	}
+	for _, origin := range order {
+		t.Entries = append(t.Entries, s.origins[origin].entry(origin))
+	}
+	return t
+}
+
 func (o *originEvents) entry(origin wire.Origin) wire.TallyEntry {
 	e := wire.TallyEntry{Origin: origin, Next: o.next}
 	for sequence := range o.above {
@@ -384,20 +403,10 @@ func (o *originEvents) entry(origin wire.Origin) wire.TallyEntry {
 func (s *eventStore) answer(t wire.Tally, most int) (items [][]byte, lacking bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	lacking = slices.ContainsFunc(t.Entries, s.lacksLocked)
 	theirs := make(map[wire.Origin]wire.TallyEntry, len(t.Entries))
 	for _, e := range t.Entries {
 		theirs[e.Origin] = e
-		switch o := s.origins[e.Origin]; {
-		case o == nil:
-			lacking = lacking || e.Next > 1 || e.Above != 0
-		case o.next < e.Next:
-			lacking = true
-		default:
-			for ahead := uint32(1); ahead < 64 && !lacking; ahead++ {
-				_, have := o.above[e.Next+ahead]
-				lacking = e.Above>>ahead&1 == 1 && e.Next+ahead >= o.next && !have
-			}
-		}
 	}
 	for origin, o := range s.origins {
 		if bytes.Compare(origin.Node[:], t.From[:]) < 0 || bytes.Compare(origin.Node[:], t.To[:]) > 0 || len(o.held) == 0 {
@@ -419,4 +428,27 @@ func (s *eventStore) answer(t wire.Tally, most int) (items [][]byte, lacking boo
 		}
 	}
 	return items, lacking
+}
+
+// lacks reports whether we lack something that a member has by its tally.
+func (s *eventStore) lacks(t wire.Tally) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(t.Entries, s.lacksLocked)
+}
+
+func (s *eventStore) lacksLocked(e wire.TallyEntry) bool {
+	o := s.origins[e.Origin]
+	if o == nil {
+		return e.Next > 1 || e.Above != 0
+	}
+	if o.next < e.Next {
+		return true
+	}
+	for ahead := uint32(1); ahead < 64; ahead++ {
+		if _, have := o.above[e.Next+ahead]; e.Above>>ahead&1 == 1 && e.Next+ahead >= o.next && !have {
+			return true
+		}
+	}
+	return false
 }

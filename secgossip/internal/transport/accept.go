@@ -133,7 +133,7 @@ func (t *Transport) serveStream(conn *tls.Conn, peer pki.Identity) error {
 	}
 	t.counters.add(streamsAccepted)
 	switch purpose {
-	case wire.PurposeEpoch:
+	case wire.PurposeEpoch, wire.PurposeRepair:
 		return nil
 	case wire.PurposeCarrier:
 		return t.serveCarrier(conn, member)

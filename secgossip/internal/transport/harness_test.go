@@ -130,6 +130,7 @@ type node struct {
 	ledger *fakeLedger
 
 	revoked fakeRevocations
+	events  fakeEvents
 
 	mu      sync.Mutex
 	record  []byte // what it shows as its own
@@ -165,6 +166,35 @@ func (f *fakeRevocations) Learn(items [][]byte) {
 			f.items = append(f.items, bytes.Clone(item))
 		}
 	}
+}
+
+// fakeEvents are events of one origin, of which a tally only says how many there are.
+type fakeEvents struct {
+	mu    sync.Mutex
+	items [][]byte
+	most  int // that was asked for last
+}
+
+func (f *fakeEvents) Tally() wire.Tally {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return wire.Tally{Entries: []wire.TallyEntry{{Next: uint32(len(f.items) + 1)}}}
+}
+
+func (f *fakeEvents) Lacking(theirs wire.Tally, most int) [][]byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.most = most
+	if len(theirs.Entries) == 0 {
+		return f.items
+	}
+	return f.items[min(int(theirs.Entries[0].Next-1), len(f.items)):]
+}
+
+func (f *fakeEvents) Take(_ *guard.Peer, _, _ wire.Tally, items [][]byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.items = append(f.items, items...)
 }
 
 // node sets a machine up. The first one is at 203.0.113.1.
@@ -230,6 +260,7 @@ func (n *node) start() *node {
 		Ledger:      n.ledger,
 		Reported:    func() {},
 		Revocations: &n.revoked,
+		Events:      &n.events,
 		Batch:       n.batch,
 		Reply:       n.takeReply,
 		Payload:     n.payload,

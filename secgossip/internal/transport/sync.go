@@ -42,6 +42,19 @@ type Revocations interface {
 	Learn(items [][]byte)
 }
 
+// Events is what the transport asks about events. It lets two members who meet on a
+// stream bring each other what one of them lacks.
+type Events interface {
+	// Tally says what we have of all origins.
+	Tally() wire.Tally
+	// Lacking returns the marked events that a member lacks by its tally, most bytes
+	// of them at most.
+	Lacking(theirs wire.Tally, most int) [][]byte
+	// Take takes in what a member brought when it was told mine. It waits for a second
+	// at most.
+	Take(from *guard.Peer, mine, theirs wire.Tally, items [][]byte)
+}
+
 // ErrNotKept says that a secret could not be kept. Every stream brings it again, so
 // it is the ledger that says so, and not each of them.
 var ErrNotKept = errors.New("secret not kept")
@@ -68,10 +81,11 @@ type State struct {
 //	                 <-  Epochs
 //	SecretRequest    ->                 for each epoch the dialler lacks
 //	                 <-  Secret
-//	Ack              ->
+//	Ack, Tally       ->                 tallies and repairs: see Purpose.Repairs
 //	                 <-  SecretRequest  for each epoch the listener lacks
 //	Secret           ->
-//	                 <-  Ack
+//	                 <-  Ack, Tally, Repair
+//	Repair           ->
 //
 // One side speaks at a time, so two full pipes cannot wait for each other.
 
@@ -106,8 +120,27 @@ func (t *Transport) syncAsDialler(conn *tls.Conn, purpose wire.Purpose, peer pki
 	if err := t.fetch(conn, wanted); err != nil {
 		return nil, State{}, err
 	}
+	own, err := t.sendTally(conn, purpose)
+	if err != nil {
+		return nil, State{}, err
+	}
 	state, err := t.serve(conn, member)
-	return member, state, err
+	if err != nil || !purpose.Repairs() {
+		return member, state, err
+	}
+	tally, err := t.readTally(conn)
+	if err != nil {
+		return nil, State{}, err
+	}
+	items, err := t.readRepair(conn)
+	if err != nil {
+		return nil, State{}, err
+	}
+	if err := t.sendRepair(conn, purpose, tally); err != nil {
+		return nil, State{}, err
+	}
+	t.config.Events.Take(member, own, tally, items)
+	return member, state, nil
 }
 
 // syncAsListener runs the listener's side.
@@ -141,9 +174,30 @@ func (t *Transport) syncAsListener(conn *tls.Conn, peer pki.Identity) (wire.Purp
 		return 0, nil, err
 	}
 	t.synced(member, state)
+	var tally wire.Tally
+	if theirs.Purpose.Repairs() {
+		if tally, err = t.readTally(conn); err != nil {
+			return 0, nil, err
+		}
+	}
 	if err := t.fetch(conn, wanted); err != nil {
 		return 0, nil, err
 	}
+	if !theirs.Purpose.Repairs() {
+		return theirs.Purpose, member, nil
+	}
+	own, err := t.sendTally(conn, theirs.Purpose)
+	if err != nil {
+		return 0, nil, err
+	}
+	if err := t.sendRepair(conn, theirs.Purpose, tally); err != nil {
+		return 0, nil, err
+	}
+	items, err := t.readRepair(conn)
+	if err != nil {
+		return 0, nil, err
+	}
+	t.config.Events.Take(member, own, tally, items)
 	return theirs.Purpose, member, nil
 }
 

@@ -50,6 +50,7 @@ type Config struct {
 	Record      func() []byte
 	Ledger      Ledger
 	Revocations Revocations
+	Events      Events
 	// Batch is handed the items of every packet that is not memberlist's. It runs
 	// on whichever goroutine received them, on several at once, and must not block.
 	Batch func(from *guard.Peer, kind wire.PacketType, items [][]byte)

@@ -21,6 +21,8 @@ const (
 	BatchQueries  // payload of PacketQueries: signed queries
 	BatchReplies  // payload of PacketReplies and PacketRelay: signed replies
 	BatchRemovals // payload of PacketRemovals: signed removals
+
+	BatchRepair // body of FrameRepair: signed events, each behind its mark
 )
 
 // limits gives the fewest and the most items, the longest item and the most
@@ -30,6 +32,8 @@ func (b Batch) limits() (fewest, most, item, total int) {
 	switch b {
 	case BatchEvents:
 		return 1, MaxPacketItems, MaxMarkedEvent, MaxPayload
+	case BatchRepair:
+		return 0, MaxRepairItems, MaxMarkedEvent, MaxRepair
 	case BatchRemovals:
 		return 1, MaxPacketItems, MaxEventRaw, MaxPayload
 	case BatchEpochs:
@@ -56,7 +60,7 @@ func (b Batch) limits() (fewest, most, item, total int) {
 
 func (b Batch) String() string {
 	switch b {
-	case BatchEvents:
+	case BatchEvents, BatchRepair:
 		return "batch of events"
 	case BatchEpochs, BatchStatements:
 		return "batch of epoch statements"

@@ -12,7 +12,7 @@ func TestBatchOfNothing(t *testing.T) {
 		ok    bool // a stream's answer may be that there is nothing; a datagram's may not
 	}{
 		{BatchEvents, false}, {BatchEpochs, false},
-		{BatchRoster, true}, {BatchIssuers, true}, {BatchStatements, true},
+		{BatchRoster, true}, {BatchIssuers, true}, {BatchStatements, true}, {BatchRepair, true},
 	} {
 		if _, err := test.batch.Append(nil, nil); (err == nil) != test.ok {
 			t.Errorf("appending an empty %v: got %v, want ok %t", test.batch, err, test.ok)
@@ -24,7 +24,7 @@ func TestBatchOfNothing(t *testing.T) {
 }
 
 func TestBatchOverItsLimitsIsRefused(t *testing.T) {
-	for _, batch := range []Batch{BatchEvents, BatchEpochs, BatchRoster, BatchIssuers, BatchStatements} {
+	for _, batch := range []Batch{BatchEvents, BatchEpochs, BatchRoster, BatchIssuers, BatchStatements, BatchRepair} {
 		_, most, longest, total := batch.limits()
 
 		tooLong := [][]byte{make([]byte, longest+1)}

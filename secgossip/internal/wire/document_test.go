@@ -335,7 +335,7 @@ func judgeHello(d document) {
 	purpose, record, digest := fields.uint(1), fields.bytes(2), fields.bytes(3)
 	highest, primary, millis := fields.uint(4), fields.uint(5), fields.uint(6)
 	require(len(fields) == 0)
-	require(purpose >= 1 && purpose <= 5 && len(record) >= 1 && len(record) <= 800)
+	require(purpose >= 1 && purpose <= 6 && len(record) >= 1 && len(record) <= 800)
 	require(len(digest) == 32 && primary <= highest && isClock(millis))
 }
 

@@ -240,6 +240,7 @@ func codecs() []codec {
 		}},
 		{name: "revocations", open: true, example: items(BatchRevocations), again: batch(BatchRevocations)},
 		{name: "removals", open: true, example: items(BatchRemovals), again: batch(BatchRemovals)},
+		{name: "repair", open: true, example: items(BatchRepair), again: batch(BatchRepair)},
 		{name: "revoked", open: true, example: items(BatchRevoked), again: batch(BatchRevoked)},
 		{name: "hello", example: func(t testing.TB) []byte {
 			return must(t)(testHello().Append(nil))
@@ -362,7 +363,7 @@ func reencoded(raw, payload []byte, encode func() ([]byte, error)) ([]byte, erro
 func allFrames() []FrameType {
 	return []FrameType{
 		FrameHello, FrameRoster, FrameIssuers, FrameEpochs, FrameSecretRequest, FrameSecret, FrameAck, FrameRefusal,
-		FramePacket, FrameAlive, FrameRevocations, FrameReply, FrameTaken,
+		FramePacket, FrameAlive, FrameRevocations, FrameReply, FrameTaken, FrameTally, FrameRepair,
 	}
 }
 

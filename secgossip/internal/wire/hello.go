@@ -18,10 +18,16 @@ const (
 	PurposeCarrier Purpose = 3 // carry packets while UDP is blocked
 	PurposePayload Purpose = 4 // ask for a payload that no datagram holds
 	PurposeReply   Purpose = 5 // a reply that no datagram holds
+	PurposeRepair  Purpose = 6 // bring each other the events that one of us lacks
 )
 
 func (p Purpose) known() bool {
-	return p >= PurposeGossip && p <= PurposeReply
+	return p >= PurposeGossip && p <= PurposeRepair
+}
+
+// Repairs reports whether the sync of a stream also brings events.
+func (p Purpose) Repairs() bool {
+	return p == PurposeGossip || p == PurposeCarrier || p == PurposeRepair
 }
 
 // A Hello is the first frame of either side of a stream: who speaks, and what it

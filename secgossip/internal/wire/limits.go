@@ -112,6 +112,10 @@ const (
 	TallyEntrySize = 8 + 4 + 4 + 8
 	MaxTally       = (MaxPayload - 16) / TallyEntrySize
 
+	// MaxWholeTally is how many entries a tally on a stream has: eight starts of
+	// each node, 786,432 bytes.
+	MaxWholeTally = 8 * MaxRecords
+
 	// MaxQueryRaw is a whole signed query with its token. Beside what an event has
 	// it holds an origin and filters; what is too long its client is told.
 	MaxQueryRaw = MaxEventRaw
@@ -218,6 +222,14 @@ const (
 
 	// MaxHello is 1 map + 2 purpose + 803 record + 36 digest + 30 numbers = 872.
 	MaxHello = MaxRecord + 72
+
+	// MaxTallyBody is a tally of all origins, with its range. MaxRepair is what one
+	// stream brings of what the other side lacks: some 900 events, 4 s at 1 Mbit/s of
+	// the 15 that a sync may take. None of them is shorter than 128 bytes, so that
+	// there are at most MaxRepairItems.
+	MaxTallyBody   = 16 + MaxWholeTally*TallyEntrySize
+	MaxRepair      = 512 << 10
+	MaxRepairItems = MaxRepair / 128
 
 	// MaxReplyRaw is a whole signed reply: an answer of 1 MiB, and 190 bytes around it.
 	MaxReplyRaw = 1<<20 + 256

@@ -31,6 +31,9 @@ const (
 
 	FramePayloadRequest FrameType = 18 // the digest of a payload; only after a sync for PurposePayload
 	FramePayload        FrameType = 19 // that payload; only there as well
+
+	FrameTally  FrameType = 22 // a Tally of all origins; only in a sync that repairs
+	FrameRepair FrameType = 23 // BatchRepair; only there as well
 )
 
 // Why a frame was not read. After either of them the stream is of no more use.
@@ -70,6 +73,10 @@ func (t FrameType) maxBody() int {
 		return PayloadRequestSize
 	case FramePayload:
 		return MaxLargePayload
+	case FrameTally:
+		return MaxTallyBody
+	case FrameRepair:
+		return MaxRepair
 	case FrameRevocations:
 		return 2 * MaxRevocations * (LengthSize + MaxRevocation)
 	}

@@ -13,7 +13,7 @@ import (
 // Protocol 5.8.
 type Tally struct {
 	From, To [8]byte
-	Entries  []TallyEntry // ascending by origin, at most MaxTally
+	Entries  []TallyEntry // ascending by origin; at most MaxTally, on a stream MaxWholeTally
 }
 
 // A TallyEntry is about one origin.
@@ -29,8 +29,13 @@ func CompareOrigins(a, b Origin) int {
 }
 
 // Append appends the payload of a PacketTally or PacketLacks to dst.
-func (t Tally) Append(dst []byte) ([]byte, error) {
-	if err := t.check(); err != nil {
+func (t Tally) Append(dst []byte) ([]byte, error) { return t.append(dst, MaxTally) }
+
+// AppendWhole appends the body of a FrameTally to dst.
+func (t Tally) AppendWhole(dst []byte) ([]byte, error) { return t.append(dst, MaxWholeTally) }
+
+func (t Tally) append(dst []byte, most int) ([]byte, error) {
+	if err := t.check(most); err != nil {
 		return dst, fmt.Errorf("tally: %w", err)
 	}
 	dst = append(append(dst, t.From[:]...), t.To[:]...)
@@ -44,8 +49,13 @@ func (t Tally) Append(dst []byte) ([]byte, error) {
 }
 
 // ParseTally reads the payload of a PacketTally or PacketLacks.
-func ParseTally(raw []byte) (Tally, error) {
-	if len(raw) > MaxPayload {
+func ParseTally(raw []byte) (Tally, error) { return parseTally(raw, MaxTally) }
+
+// ParseWholeTally reads the body of a FrameTally.
+func ParseWholeTally(raw []byte) (Tally, error) { return parseTally(raw, MaxWholeTally) }
+
+func parseTally(raw []byte, most int) (Tally, error) {
+	if len(raw) > 16+most*TallyEntrySize {
 		return Tally{}, fmt.Errorf("tally: %w", ErrTooLarge)
 	}
 	if len(raw) < 16 || (len(raw)-16)%TallyEntrySize != 0 {
@@ -59,17 +69,17 @@ func ParseTally(raw []byte) (Tally, error) {
 			Above:  binary.BigEndian.Uint64(rest[16:]),
 		})
 	}
-	if err := t.check(); err != nil {
+	if err := t.check(most); err != nil {
 		return Tally{}, fmt.Errorf("tally: %w", err)
 	}
 	return t, nil
 }
 
-func (t Tally) check() error {
+func (t Tally) check(most int) error {
 	if bytes.Compare(t.From[:], t.To[:]) > 0 {
 		return errors.New("range ends before it begins")
 	}
-	if len(t.Entries) > MaxTally {
+	if len(t.Entries) > most {
 		return fmt.Errorf("%d entries: %w", len(t.Entries), ErrTooLarge)
 	}
 	for i, e := range t.Entries {

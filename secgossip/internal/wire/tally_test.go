@@ -47,6 +47,30 @@ func TestTallyThatNobodyHonestTellsIsRefused(t *testing.T) {
 	}
 }
 
+// On a stream one tally tells of all origins that there can be, and of no more.
+func TestWholeTallyHasItsOwnLimit(t *testing.T) {
+	whole := Tally{To: [8]byte{255, 255, 255, 255, 255, 255, 255, 255}}
+	for i := range MaxWholeTally {
+		origin := Origin{Node: [8]byte{byte(i >> 11), byte(i >> 3)}, Start: uint32(i % 8)}
+		whole.Entries = append(whole.Entries, TallyEntry{Origin: origin, Next: 1})
+	}
+	raw := must(t)(whole.AppendWhole(nil))
+	if got, err := ParseWholeTally(raw); err != nil || len(raw) != MaxTallyBody || len(got.Entries) != MaxWholeTally {
+		t.Errorf("the largest: %d bytes, %d entries, %v", len(raw), len(got.Entries), err)
+	}
+	if _, err := ParseWholeTally(append(raw, make([]byte, TallyEntrySize)...)); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("an entry more: got %v, want ErrTooLarge", err)
+	}
+	whole.Entries = append(whole.Entries, TallyEntry{Origin: Origin{Node: whole.To}, Next: 1})
+	if _, err := whole.AppendWhole(nil); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("appending an entry more: got %v, want ErrTooLarge", err)
+	}
+	whole.Entries = whole.Entries[:MaxTally+1]
+	if _, err := whole.Append(nil); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("of two packets in one: got %v, want ErrTooLarge", err)
+	}
+}
+
 func FuzzTallyIsWrittenBackTheSame(f *testing.F) {
 	f.Add(must(f)(testTally().Append(nil)))
 	f.Add(make([]byte, 16))
@@ -54,6 +78,9 @@ func FuzzTallyIsWrittenBackTheSame(f *testing.F) {
 		tally, err := ParseTally(raw)
 		if err != nil {
 			return
+		}
+		if whole, err := ParseWholeTally(raw); err != nil || len(whole.Entries) != len(tally.Entries) {
+			t.Errorf("%x is a tally in a packet and none on a stream: %v", raw, err)
 		}
 		if again, err := tally.Append(nil); err != nil || !bytes.Equal(again, raw) {
 			t.Errorf("%x was written back as %x, %v", raw, again, err)

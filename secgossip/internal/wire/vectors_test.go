@@ -196,7 +196,7 @@ func vectors(t testing.TB) []vector {
 				Verb: 1, Kind: 1, Name: "web-1", Key: [32]byte{7}, Before: 1, Keeper: "keeper-1", Issued: 1, Reason: "stolen",
 			})), signer},
 
-		{"hello-purpose", "hello", false, "Purpose 6 is unknown.", hello(func(b *helloBody) { b.Purpose = 6 }), nil},
+		{"hello-purpose", "hello", false, "Purpose 7 is unknown.", hello(func(b *helloBody) { b.Purpose = 7 }), nil},
 		{"hello-primary", "hello", false, "It seals with an epoch above the highest it holds.", hello(func(b *helloBody) { b.Primary = 8 }), nil},
 		{"hello-time", "hello", false, "The time is zero.", hello(func(b *helloBody) { b.Millis = 0 }), nil},
 		{"frame-type", "frame", false, "Type 12 is unknown.", []byte{12, 0, 0, 0, 0}, nil},
