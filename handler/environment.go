@@ -45,6 +45,12 @@ func environment(e Event, home string) ([]string, error) {
 			}
 		}
 	}
+	if e.Kind == KindEpoch {
+		vars["SECGOSSIP_EPOCH"] = strconv.FormatUint(e.Epoch.Number, 10)
+		vars["SECGOSSIP_EPOCH_ACTION"] = e.Epoch.Action
+		vars["SECGOSSIP_EPOCH_REASON"] = e.Epoch.Reason
+		vars["SECGOSSIP_EPOCH_KEEPER"] = e.Epoch.Keeper
+	}
 	if e.Kind.named() {
 		vars["SECGOSSIP_PRINCIPAL"] = e.Principal
 		vars["SECGOSSIP_EVENT_ID"] = e.EventID

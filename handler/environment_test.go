@@ -25,10 +25,14 @@ func TestEnvironmentOfEachKindOfEvent(t *testing.T) {
 		{KindQuery, append(sender, "SERF_EVENT=query", "SERF_QUERY_NAME=deploy", "SERF_QUERY_LTIME=18446744073709551615",
 			"SECGOSSIP_EVENT=query", "SECGOSSIP_QUERY_NAME=deploy", "SECGOSSIP_QUERY_ID=00ff", "SECGOSSIP_QUERY_LTIME=18446744073709551615")},
 		{KindMemberUpdate, []string{"SERF_EVENT=member-update", "SECGOSSIP_EVENT=member-update"}},
+		{KindMemberEvict, []string{"SERF_EVENT=member-evict", "SECGOSSIP_EVENT=member-evict"}},
+		{KindEpoch, []string{"SERF_EVENT=epoch", "SECGOSSIP_EVENT=epoch", "SECGOSSIP_EPOCH=7", "SECGOSSIP_EPOCH_ACTION=use",
+			"SECGOSSIP_EPOCH_REASON=age", "SECGOSSIP_EPOCH_KEEPER=web3"}},
 	} {
 		event := self
 		event.Kind, event.Name, event.LTime = row.kind, "deploy", 1<<64-1
 		event.Principal, event.EventID, event.Origin = "ops", "00ff", "web2"
+		event.Epoch = Epoch{Number: 7, Action: "use", Reason: "age", Keeper: "web3"}
 		got, err := environment(event, "/h")
 		if err != nil {
 			t.Fatal(err)
@@ -53,6 +57,7 @@ func TestWhatWouldBreakScriptsStaysOutOfTheEnvironment(t *testing.T) {
 			"principal": func(e *Event) { e.Principal = bad },
 			"event id":  func(e *Event) { e.EventID = bad },
 			"origin":    func(e *Event) { e.Origin = bad },
+			"reason":    func(e *Event) { e.Kind, e.Epoch.Reason = KindEpoch, bad },
 		} {
 			event := whole
 			set(&event)

@@ -17,6 +17,11 @@ const (
 	KindMemberFailed Kind = "member-failed"
 	KindMemberUpdate Kind = "member-update"
 	KindMemberReap   Kind = "member-reap"
+
+	// The rest is not Serf's.
+	KindMemberEvict      Kind = "member-evict"
+	KindMemberQuarantine Kind = "member-quarantine"
+	KindEpoch            Kind = "epoch"
 )
 
 // known reports whether k is one of the kinds above. Kinds are compared as
@@ -24,11 +29,14 @@ const (
 func (k Kind) known() bool {
 	switch k {
 	case KindUser, KindQuery, KindMemberJoin, KindMemberLeave,
-		KindMemberFailed, KindMemberUpdate, KindMemberReap:
+		KindMemberFailed, KindMemberUpdate, KindMemberReap, KindMemberEvict, KindMemberQuarantine, KindEpoch:
 		return true
 	}
 	return false
 }
+
+// OfMembers reports whether events of kind k are about members.
+func (k Kind) OfMembers() bool { return k.known() && !k.named() && k != KindEpoch }
 
 // named reports whether events of kind k carry a name, a payload and a sender.
 func (k Kind) named() bool { return k == KindUser || k == KindQuery }
@@ -60,12 +68,23 @@ type Event struct {
 	// Members are whom a member event is about.
 	Members []Member
 
+	// Epoch is what an epoch event is about.
+	Epoch Epoch
+
 	// SelfName and SelfTags describe the node this runs on, at the time of
 	// the event: tags can change while the agent runs.
 	SelfName string
 	SelfTags map[string]string
 
 	again bool // a run that a crash cut short is repeated
+}
+
+// Epoch is a step of an epoch's life.
+type Epoch struct {
+	Number uint64
+	Action string // install, use or remove
+	Reason string // why the epoch was made
+	Keeper string // the node that made it
 }
 
 // Member is one line of a member event.

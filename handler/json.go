@@ -23,6 +23,7 @@ type document struct {
 	Expires   *time.Time       `json:"expires,omitempty"`
 	Deadline  *time.Time       `json:"deadline,omitempty"`
 	Members   []documentMember `json:"members,omitempty"`
+	Epoch     *documentEpoch   `json:"epoch,omitempty"`
 	Self      documentSelf     `json:"self"`
 }
 
@@ -31,6 +32,13 @@ type documentMember struct {
 	Address string            `json:"address,omitempty"`
 	Role    string            `json:"role,omitempty"`
 	Tags    map[string]string `json:"tags"`
+}
+
+type documentEpoch struct {
+	Number uint64 `json:"number"`
+	Action string `json:"action"`
+	Reason string `json:"reason,omitempty"`
+	Keeper string `json:"keeper,omitempty"`
 }
 
 type documentSelf struct {
@@ -83,6 +91,9 @@ func jsonInput(e Event) ([]byte, error) {
 	for _, m := range e.Members {
 		d.Members = append(d.Members, documentMember{Name: m.Name, Address: addressText(m.Addr), Role: m.Role, Tags: orEmpty(m.Tags)})
 	}
+	if e.Kind == KindEpoch {
+		d.Epoch = &documentEpoch{e.Epoch.Number, e.Epoch.Action, e.Epoch.Reason, e.Epoch.Keeper}
+	}
 	if err := d.checkText(); err != nil {
 		return nil, err
 	}
@@ -103,6 +114,9 @@ func (d *document) checkText() error {
 	texts := [][2]string{
 		{"event name", d.Name}, {"event id", d.ID}, {"principal", d.Principal}, {"token id", d.Token}, {"origin", d.Origin},
 		{"node name", d.Self.Name},
+	}
+	if d.Epoch != nil {
+		texts = append(texts, [2]string{"reason", d.Epoch.Reason}, [2]string{"keeper", d.Epoch.Keeper})
 	}
 	for name, value := range d.Self.Tags {
 		texts = append(texts, [2]string{"tag name", name}, [2]string{"tag value", value})

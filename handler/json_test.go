@@ -31,6 +31,10 @@ func TestJSONDocumentIsTheOneDescribed(t *testing.T) {
 			Event{Kind: KindQuery, Name: "load", EventID: "0c", Deadline: time.UnixMilli(1_800_000_000_500)},
 			`{"event":"query","name":"load","id":"0c","deadline":"2027-01-15T08:00:00.5Z","self":{"name":"","tags":{}}}`,
 		},
+		"epoch": {
+			Event{Kind: KindEpoch, Epoch: Epoch{Number: 7, Action: "use", Reason: "age", Keeper: "web-3"}},
+			`{"event":"epoch","epoch":{"number":7,"action":"use","reason":"age","keeper":"web-3"},"self":{"name":"","tags":{}}}`,
+		},
 		"member": {
 			Event{Kind: KindMemberJoin, Members: []Member{
 				{Name: "db-1", Addr: netip.MustParseAddr("192.0.2.7"), Role: "db", Tags: map[string]string{"role": "db"}}, {Name: "db-2"},

@@ -12,34 +12,40 @@ type queue struct {
 	events      []Event // a ring
 	first       int
 	length      int
+	payload     int // bytes of their payloads
 	dropped     uint64
 	overflowing bool
 	ready       chan struct{} // holds a token when the queue may not be empty
 	lost        func(Event)   // is told of what had to go; nil: nobody is
 }
 
+// maxQueuedPayload bounds the payloads that wait for one handler, in bytes: as many of the
+// largest as wait by default, and all that a node takes in in a minute. Several handlers
+// that wait for one event share its payload.
+const maxQueuedPayload = DefaultQueue << 20
+
 func newQueue(size int) *queue {
 	return &queue{events: make([]Event, size), ready: make(chan struct{}, 1)}
 }
 
-// push adds e, in place of the oldest event if there is no room. It reports
+// push adds e, in place of the oldest events if there is no room. It reports
 // whether an overflow has just begun, so that the log gets one line for each
 // overflow and not one for each event.
 func (q *queue) push(e Event) (overflowBegins bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.length == len(q.events) {
+	for q.length == len(q.events) || q.length > 0 && q.payload+len(e.Payload) > maxQueuedPayload {
+		oldest := q.removeLocked()
 		if q.lost != nil {
-			q.lost(q.events[q.first])
+			q.lost(oldest)
 		}
-		overflowBegins = !q.overflowing
+		overflowBegins = overflowBegins || !q.overflowing
 		q.overflowing = true
 		q.dropped++
-		q.first = (q.first + 1) % len(q.events)
-		q.length--
 	}
 	q.events[(q.first+q.length)%len(q.events)] = e
 	q.length++
+	q.payload += len(e.Payload)
 	q.wake()
 	return overflowBegins
 }
@@ -74,16 +80,23 @@ func (q *queue) take() (Event, bool) {
 	if q.length == 0 {
 		return Event{}, false
 	}
-	e := q.events[q.first]
-	q.events[q.first] = Event{} // Let go of the payload.
-	q.first = (q.first + 1) % len(q.events)
-	q.length--
+	e := q.removeLocked()
 	if q.length == 0 {
 		q.overflowing = false
 	} else {
 		q.wake() // Others may be waiting for the next one.
 	}
 	return e, true
+}
+
+// removeLocked takes the oldest event out.
+func (q *queue) removeLocked() Event {
+	e := q.events[q.first]
+	q.events[q.first] = Event{} // Let go of the payload.
+	q.first = (q.first + 1) % len(q.events)
+	q.length--
+	q.payload -= len(e.Payload)
+	return e
 }
 
 // counts returns how many events wait, how many were lost so far, and whether

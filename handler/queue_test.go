@@ -34,6 +34,28 @@ func TestFullQueueDropsTheOldestAndCounts(t *testing.T) {
 	}
 }
 
+// However few events wait, their payloads are bounded.
+func TestQueueOfLargePayloadsIsBounded(t *testing.T) {
+	const most, size = maxQueuedPayload >> 20, 100
+	q := newQueue(size)
+	large := make([]byte, 1<<20)
+	for i := range size {
+		q.push(Event{LTime: uint64(i), Payload: large})
+	}
+	if waiting, dropped, overflowing := q.counts(); waiting != most || dropped != size-most || !overflowing || q.payload != maxQueuedPayload {
+		t.Errorf("%d events of %d bytes wait, %d dropped; want %d and the others dropped", waiting, q.payload, dropped, most)
+	}
+	q.push(Event{LTime: 1000})
+	for i := range uint64(most) {
+		if e, _ := q.take(); e.LTime != size-most+i {
+			t.Fatalf("got event %d, want %d", e.LTime, size-most+i)
+		}
+	}
+	if e, ok := q.take(); !ok || e.LTime != 1000 || q.payload != 0 {
+		t.Errorf("got event %d, and %d bytes are counted; want the last one and none", e.LTime, q.payload)
+	}
+}
+
 func TestQueueForgetsWhatItHandsOut(t *testing.T) {
 	q := newQueue(DefaultQueue)
 	q.push(Event{Payload: make([]byte, 1<<20)})

@@ -64,7 +64,7 @@ func ParseSpec(text string) (Spec, error) {
 }
 
 var errFilter = errors.New("filters are member-join, member-leave, member-failed, member-update, " +
-	"member-reap, user, user:NAME, query, query:NAME and *")
+	"member-reap, member-evict, member-quarantine, epoch, user, user:NAME, query, query:NAME and *")
 
 // ParseFilter reads one filter of a spec, "user:deploy" for example.
 func ParseFilter(text string) (Filter, error) {

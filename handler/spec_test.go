@@ -22,6 +22,8 @@ func TestSpecsAreReadAsSerfReadsThem(t *testing.T) {
 		"user:a:b=x":                {Filters: []Filter{{KindUser, "a:b"}}, Program: "x"},
 		"query:load=x":              {Filters: []Filter{{KindQuery, "load"}}, Program: "x"},
 		"member-join,member-reap=x": {Filters: []Filter{{Kind: KindMemberJoin}, {Kind: KindMemberReap}}, Program: "x"},
+		"member-evict,epoch=x":      {Filters: []Filter{{Kind: KindMemberEvict}, {Kind: KindEpoch}}, Program: "x"},
+		"member-quarantine=x":       {Filters: []Filter{{Kind: KindMemberQuarantine}}, Program: "x"},
 		"user,user:deploy,*=x":      {Filters: []Filter{{Kind: KindUser}, {KindUser, "deploy"}, {Kind: kindAny}}, Program: "x"},
 	} {
 		got, err := ParseSpec(text)
@@ -39,7 +41,7 @@ func TestSpecsThatSerfWouldRefuseAreRefused(t *testing.T) {
 		"User=x", "MEMBER-JOIN=x", // case matters
 		" user=x", "user =x", "user, query=x", // nothing is trimmed
 		"member=x", "member-joined=x", "members=x", "userx=x",
-		"member-join:web1=x", "*:x=y", ":deploy=x", "user;query=x",
+		"member-join:web1=x", "epoch:7=x", "epochs=x", "*:x=y", ":deploy=x", "user;query=x",
 		"user,=x", ",user=x", "user,,query=x",
 		"FOO=1 x.sh", "echo a=b",
 		"user=\x00", "a\x00b",
@@ -77,6 +79,7 @@ func TestEventsMatchByKindAndExactName(t *testing.T) {
 		{"user:Deploy=x", deploy, false}, {"user:dep*=x", deploy, false}, {"user:deploy2=x", deploy, false},
 		{"query:deploy=x", deploy, false}, {"user:load=x", load, false}, {"query:load=x", load, true},
 		{"member-join=x", joined, true}, {"member-leave,member-join=x", joined, true},
+		{"*=x", Event{Kind: KindEpoch}, true}, {"epoch=x", Event{Kind: KindEpoch}, true}, {"member-evict=x", Event{Kind: KindEpoch}, false},
 		{"member-leave=x", joined, false}, {"user,query=x", joined, false},
 		{"*=x", Event{}, false}, {"*=x", Event{Kind: "*"}, false}, {"*=x", Event{Kind: "reboot"}, false},
 	} {

@@ -3,12 +3,13 @@ package handler
 import (
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 )
 
 // standardInput returns what a handler reads, by Serf's rules: the payload of
 // a user event or query with a newline added if it is not empty and does not
-// end in one, or a line for each member.
+// end in one, or a line for each member. An epoch is a line of the same form.
 func standardInput(e Event) []byte {
 	if e.Kind.named() {
 		if len(e.Payload) == 0 || e.Payload[len(e.Payload)-1] == '\n' {
@@ -17,6 +18,9 @@ func standardInput(e Event) []byte {
 		// Not append alone: the payload may have room behind it that
 		// another handler's copy of the event shares.
 		return append(slices.Clip(e.Payload), '\n')
+	}
+	if e.Kind == KindEpoch {
+		return appendLine(nil, strconv.FormatUint(e.Epoch.Number, 10), e.Epoch.Action, e.Epoch.Reason, e.Epoch.Keeper)
 	}
 	var text []byte
 	for _, member := range e.Members {
@@ -40,7 +44,11 @@ func appendMember(text []byte, m Member) []byte {
 	if m.Addr.IsValid() {
 		address = m.Addr.String()
 	}
-	for i, field := range []string{m.Name, address, m.Role, strings.Join(tags, ",")} {
+	return appendLine(text, m.Name, address, m.Role, strings.Join(tags, ","))
+}
+
+func appendLine(text []byte, fields ...string) []byte {
+	for i, field := range fields {
 		if i > 0 {
 			text = append(text, '\t')
 		}

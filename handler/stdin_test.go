@@ -39,6 +39,10 @@ func TestMembersAreOneLineEachInSerfsForm(t *testing.T) {
 	if got := standardInput(event); string(got) != want {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
+	got := string(standardInput(Event{Kind: KindEpoch, Epoch: Epoch{Number: 7, Action: "use", Reason: "a\tb\n", Keeper: "web-1"}}))
+	if want := "7\tuse\t" + `a\tb\n` + "\tweb-1\n"; got != want {
+		t.Errorf("of an epoch got %q, want %q", got, want)
+	}
 	if got := standardInput(Event{Kind: KindMemberLeave}); len(got) != 0 {
 		t.Errorf("no members gave %q, want nothing", got)
 	}

@@ -58,11 +58,14 @@
 //	2  name      1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or digit
 //	3  payload   at most 512 bytes, absent when empty
 //	4  nodes     for these nodes only, ascending, each once; absent for all
-//	5  ltime     the client's guess at the Lamport time, absent when zero
+//	5  ltime     the Lamport time, 1 to issued and 120,000
 //	6  issued    milliseconds since 1970
 //	7  expires   milliseconds since 1970, at most an hour after issued
 //	8  coalesce  true if a later event of this name may stand for it; else absent
 //	9  token     the bytes of the token
+//	10 tags      only nodes whose tags fit: [{1: tag, 2: expression}], ascending; absent for all
+//	11 digest    SHA-256 of a payload that is not in 3; absent when there is none
+//	12 size      bytes of that payload, 513 to 1,048,576; absent when there is none
 //
 // A signature by any key but the one the token is bound to is refused, a node's
 // key included: a node that was broken into can withhold events and no more.

@@ -24,6 +24,8 @@ var (
 	ErrExpired = pki.ErrExpired
 	// ErrNotYetValid: it is good from some time on that has not come.
 	ErrNotYetValid = pki.ErrNotYetValid
+	// ErrPayload: not the payload that the event announces.
+	ErrPayload = errors.New("another payload")
 	// ErrGrant: recognised, but the grant is missing. See GrantError.
 	ErrGrant = errors.New("grant missing")
 )

@@ -1,8 +1,12 @@
 package rpcauth
 
 import (
+	"cmp"
 	"crypto"
+	"crypto/sha256"
 	"encoding/hex"
+	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -16,6 +20,10 @@ const eventLabel = "secgossip/1 event"
 const (
 	MaxEventPayload = 512 // what rides in gossip; Serf's default too
 	MaxEventNodes   = 64
+
+	// MaxLargePayload is what travels beside an event, which then holds its digest and
+	// its size: a script with its data, and no image of a disk. As an answer to a query.
+	MaxLargePayload = 1 << 20
 
 	// MaxEventSize holds the largest token (1,533 bytes), payload and name and
 	// still 1,700 bytes of node names; an ordinary event has 500 bytes.
@@ -32,31 +40,63 @@ const (
 type Event struct {
 	ID       [16]byte
 	Name     string
-	Payload  []byte   // at most 512 bytes, nil when empty
-	Nodes    []string // for these nodes only, ascending; none means all
-	LTime    uint64   // the client's guess, zero when it has none
+	Payload  []byte      // at most 512 bytes, nil when empty or beside the event
+	Nodes    []string    // for these nodes only, ascending; none means all
+	Tags     []TagFilter // for nodes only that all of these fit
+	LTime    uint64      // its Lamport time; see LamportTime
 	Issued   time.Time
 	Expires  time.Time // the first millisecond at which it is void
 	Coalesce bool
 	Token    *Token // whose event it is; shared, do not change it
+
+	Digest [sha256.Size]byte // of a payload that is beside the event
+	Size   int               // and its bytes; 0 when there is none
+
+	matcher tagMatcher
+}
+
+// CheckPayload says whether this is the payload that the event announces.
+func (e *Event) CheckPayload(payload []byte) error {
+	if len(payload) != e.Size || sha256.Sum256(payload) != e.Digest {
+		return fmt.Errorf("event %q: a payload of %d bytes that is not the one it announces: %w", e.Name, len(payload), ErrPayload)
+	}
+	return nil
 }
 
 // IDText is the id as people and logs have it: 32 hexadecimal digits.
 func (e *Event) IDText() string { return hex.EncodeToString(e.ID[:]) }
 
-// For reports whether the event is meant for the named node.
-func (e *Event) For(node pki.Name) bool {
-	return len(e.Nodes) == 0 || slices.Contains(e.Nodes, string(node))
+// For reports whether the event is meant for a node of that name and those tags.
+func (e *Event) For(node pki.Name, tags map[string]string) bool {
+	return (len(e.Nodes) == 0 || slices.Contains(e.Nodes, string(node))) && e.matcher.match(tags)
 }
 
-// eventBody is the encoded form; the package comment explains the numbers. 10 is
-// kept for a filter by tags.
+// eventBody is the encoded form; the package comment explains the numbers.
 type eventBody struct {
 	requestBody
-	Coalesce bool `cbor:"8,keyasint,omitempty"`
+	Coalesce bool        `cbor:"8,keyasint,omitempty"`
+	Tags     []TagFilter `cbor:"10,keyasint,omitempty"`
+	Digest   []byte      `cbor:"11,keyasint,omitempty"`
+	Size     uint64      `cbor:"12,keyasint,omitempty"`
 }
 
-func (b *eventBody) checkOwn() error { return nil }
+// checkOwn allows a payload one place: in the event as long as it fits there.
+func (b *eventBody) checkOwn() error {
+	if err := checkTagFilters(b.Tags); err != nil {
+		return err
+	}
+	switch {
+	case b.Size == 0 && len(b.Digest) == 0:
+		return nil
+	case len(b.Digest) != sha256.Size:
+		return fmt.Errorf("digest of %d bytes: want %d", len(b.Digest), sha256.Size)
+	case b.Size <= MaxEventPayload || b.Size > MaxLargePayload:
+		return fmt.Errorf("a payload of %d bytes beside the event: %d to %d are allowed", b.Size, MaxEventPayload+1, MaxLargePayload)
+	case len(b.Payload) > 0:
+		return errors.New("a payload in the event, and another beside it")
+	}
+	return nil
+}
 
 // eventKind is what makes a signed request an event.
 var eventKind = requestKind{
@@ -75,23 +115,37 @@ var eventKind = requestKind{
 type EventRequest struct {
 	Cluster  pki.ClusterID // the only cluster in which the event means anything
 	Name     string
-	Payload  []byte
-	Nodes    []string // for these nodes only; none means all
-	LTime    uint64
+	Payload  []byte        // at most MaxLargePayload; beside the event if longer than MaxEventPayload
+	Nodes    []string      // for these nodes only; none means all
+	Tags     []TagFilter   // for nodes only that all of these fit
+	LTime    uint64        // see LamportTime; zero for the time of now
 	Life     time.Duration // zero for DefaultEventLife
 	Coalesce bool
 }
 
 // SignEvent signs an event with the client's key. It refuses what every node
 // would refuse by its form; grants and the token's own signature are the nodes'
-// to judge.
+// to judge. A payload that is longer than MaxEventPayload is not in what it returns:
+// whoever fires the event hands it over beside it.
 func SignEvent(key crypto.Signer, rawToken []byte, req EventRequest, now time.Time) ([]byte, error) {
 	life := req.Life
 	if life == 0 {
 		life = DefaultEventLife
 	}
+	if len(req.Payload) > MaxLargePayload {
+		return nil, fmt.Errorf("payload of %d bytes: %d, 1 MiB, is the most that an event may have", len(req.Payload), MaxLargePayload)
+	}
+	if _, err := compileTagFilters(req.Tags); err != nil {
+		return nil, err
+	}
 	body := eventBody{requestBody: newRequest(rawToken, req.Nodes, now, now.Add(life)), Coalesce: req.Coalesce}
-	body.Name, body.Payload, body.LTime = req.Name, req.Payload, req.LTime
+	body.Name, body.LTime, body.Tags = req.Name, cmp.Or(req.LTime, LamportTime(now, 0)), sortTagFilters(req.Tags)
+	if len(req.Payload) > MaxEventPayload {
+		digest := sha256.Sum256(req.Payload)
+		body.Digest, body.Size = digest[:], uint64(len(req.Payload))
+	} else {
+		body.Payload = req.Payload
+	}
 	return eventKind.sign(key, req.Cluster, &body)
 }
 
@@ -109,15 +163,34 @@ func (v *Verifier) VerifyEvent(raw []byte, now time.Time) (*Event, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Event{
+	matcher, err := compileTagFilters(body.Tags)
+	if err != nil {
+		return nil, fmt.Errorf("event: %w: %w", ErrMalformed, err)
+	}
+	e := &Event{
 		ID:       [16]byte(body.ID),
 		Name:     body.Name,
 		Payload:  body.Payload,
 		Nodes:    body.Nodes,
+		Tags:     body.Tags,
 		LTime:    body.LTime,
 		Issued:   fromMillis(body.Issued),
 		Expires:  fromMillis(body.Expires),
 		Coalesce: body.Coalesce,
 		Token:    token,
-	}, nil
+		Size:     int(body.Size),
+		matcher:  matcher,
+	}
+	copy(e.Digest[:], body.Digest)
+	return e, nil
+}
+
+// EventID reads the id of an event that its own client has signed, as people have it.
+// Nothing of it is verified.
+func EventID(raw []byte) (string, error) {
+	var body eventBody
+	if _, err := eventKind.parse(raw, &body); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(body.ID), nil
 }

@@ -31,14 +31,63 @@ func TestSignedEventVerifies(t *testing.T) {
 	if event.Name != "deploy-web" || string(event.Payload) != "v2" || event.LTime != 41 || !event.Coalesce {
 		t.Errorf("got %+v", event)
 	}
-	if !slices.Equal(event.Nodes, []string{"web-1", "web-2"}) || !event.For("web-1") || event.For("web-3") {
-		t.Errorf("for %q; For(web-1) %v, For(web-3) %v", event.Nodes, event.For("web-1"), event.For("web-3"))
+	if !slices.Equal(event.Nodes, []string{"web-1", "web-2"}) || !event.For("web-1", nil) || event.For("web-3", nil) {
+		t.Errorf("for %q; For(web-1) %v, For(web-3) %v", event.Nodes, event.For("web-1", nil), event.For("web-3", nil))
 	}
 	if !event.Issued.Equal(start) || !event.Expires.Equal(start.Add(time.Minute)) {
 		t.Errorf("issued %v, expires %v", event.Issued, event.Expires)
 	}
 	if event.Token.Subject != "ops" || len(event.IDText()) != 32 {
 		t.Errorf("from %q, id %q", event.Token.Subject, event.IDText())
+	}
+}
+
+// What is longer than an event travels beside it, and the event says what it is.
+func TestEventNamesALongPayloadByItsDigest(t *testing.T) {
+	c := newCluster(t, "prod")
+	token := c.token(t, "ops", "event:deploy")
+	for _, size := range []int{MaxEventPayload, MaxEventPayload + 1, MaxLargePayload} {
+		payload := bytes.Repeat([]byte("x"), size)
+		raw := must(SignEvent(testKey("ops"), token, EventRequest{Cluster: c.trust.Cluster(), Name: "deploy", Payload: payload}, start))
+		e := must(NewVerifier(c.trust).VerifyEvent(raw, start))
+		if size == MaxEventPayload {
+			if e.Size != 0 || !bytes.Equal(e.Payload, payload) {
+				t.Errorf("%d bytes: %d are beside the event, %d in it", size, e.Size, len(e.Payload))
+			}
+			continue
+		}
+		if e.Size != size || e.Payload != nil || e.CheckPayload(payload) != nil || len(raw) > 1100 {
+			t.Errorf("%d bytes: %d are beside the event of %d bytes, %d in it", size, e.Size, len(raw), len(e.Payload))
+		}
+		for _, other := range [][]byte{nil, payload[1:], append(bytes.Clone(payload), 'x'), append(bytes.Clone(payload[1:]), 'y')} {
+			wantError(t, "another payload", e.CheckPayload(other), ErrPayload)
+		}
+		if id := must(EventID(raw)); id != e.IDText() {
+			t.Errorf("its client knows it as %s, and others as %s", id, e.IDText())
+		}
+	}
+}
+
+func TestEventIsForNodesThatItsFiltersFit(t *testing.T) {
+	c := newCluster(t, "prod")
+	raw := must(SignEvent(testKey("ops"), c.token(t, "ops", "event:deploy"), EventRequest{
+		Cluster: c.trust.Cluster(), Name: "deploy", Nodes: []string{"web-1"},
+		Tags: []TagFilter{{"zone", "eu|us"}, {"role", "web"}, {"role", "web"}},
+	}, start))
+	e := must(NewVerifier(c.trust).VerifyEvent(raw, start))
+	for _, test := range []struct {
+		node, role, zone string
+		want             bool
+	}{
+		{"web-1", "web", "eu", true}, {"web-1", "web", "us", true}, {"web-2", "web", "eu", false},
+		{"web-1", "web2", "eu", false}, {"web-1", "web", "eu|us", false}, {"web-1", "", "eu", false}, {"web-1", "web", "xeu", false},
+	} {
+		if got := e.For(pki.Name(test.node), map[string]string{"role": test.role, "zone": test.zone}); got != test.want {
+			t.Errorf("%+v: got %t", test, got)
+		}
+	}
+	if len(e.Tags) != 2 || e.For("web-1", nil) {
+		t.Errorf("it has the filters %v", e.Tags)
 	}
 }
 
@@ -49,7 +98,7 @@ func TestEventWithoutTargetsIsForEveryNode(t *testing.T) {
 		t.Fatal(err)
 	}
 	event, err := NewVerifier(c.trust).VerifyEvent(raw, start)
-	if err != nil || !event.For("anyone") || event.Payload != nil || event.Coalesce {
+	if err != nil || !event.For("anyone", nil) || event.Payload != nil || event.Coalesce {
 		t.Fatalf("got %+v, %v", event, err)
 	}
 	if !event.Expires.Equal(start.Add(DefaultEventLife)) {
@@ -206,7 +255,10 @@ func TestSignEventRefusesWhatNodesWould(t *testing.T) {
 		"no name":            {},
 		"a reserved name":    {Name: "_internal"},
 		"a glob for a name":  {Name: "deploy*"},
-		"513 bytes":          {Name: "a", Payload: make([]byte, MaxEventPayload+1)},
+		"over 1 MiB":         {Name: "a", Payload: make([]byte, MaxLargePayload+1)},
+		"a bad expression":   {Name: "a", Tags: []TagFilter{{"role", "("}}},
+		"a long expression":  {Name: "a", Tags: []TagFilter{{"role", strings.Repeat("x", MaxTagExpr+1)}}},
+		"nine filters":       {Name: "a", Tags: []TagFilter{{"1", ""}, {"2", ""}, {"3", ""}, {"4", ""}, {"5", ""}, {"6", ""}, {"7", ""}, {"8", ""}, {"9", ""}}},
 		"a bad node name":    {Name: "a", Nodes: []string{"Web 1"}},
 		"65 nodes":           {Name: "a", Nodes: nodes},
 		"over 4 kB of nodes": {Name: "a", Nodes: long},
@@ -234,7 +286,7 @@ func TestSignedBodiesOutsideTheProfileAreRefused(t *testing.T) {
 	ms := uint64(start.UnixMilli())
 	token := c.token(t, "ops", "admin")
 	good := func() eventBody {
-		return eventBody{requestBody: requestBody{ID: make([]byte, 16), Name: "a", Issued: ms, Expires: ms + 1000, Token: token}}
+		return eventBody{requestBody: requestBody{ID: make([]byte, 16), Name: "a", LTime: ms, Issued: ms, Expires: ms + 1000, Token: token}}
 	}
 	verify := func(payload []byte) error {
 		_, err := v.VerifyEvent(must(cose.Sign(testKey("ops"), cose.Context(eventLabel, c.trust.Cluster()), payload)), start)
@@ -244,38 +296,74 @@ func TestSignedBodiesOutsideTheProfileAreRefused(t *testing.T) {
 		t.Fatalf("the good one: %v", err)
 	}
 	for name, change := range map[string]func(*eventBody){
-		"no id":              func(b *eventBody) { b.ID = nil },
-		"an id of 15 bytes":  func(b *eventBody) { b.ID = b.ID[1:] },
-		"an id of 17 bytes":  func(b *eventBody) { b.ID = make([]byte, 17) },
-		"no name":            func(b *eventBody) { b.Name = "" },
-		"a reserved name":    func(b *eventBody) { b.Name = "_a" },
-		"65 bytes of name":   func(b *eventBody) { b.Name = strings.Repeat("a", 65) },
-		"513 bytes":          func(b *eventBody) { b.Payload = make([]byte, 513) },
-		"a node twice":       func(b *eventBody) { b.Nodes = []string{"a", "a"} },
-		"nodes out of order": func(b *eventBody) { b.Nodes = []string{"b", "a"} },
-		"a bad node name":    func(b *eventBody) { b.Nodes = []string{"A"} },
+		"no id":                 func(b *eventBody) { b.ID = nil },
+		"an id of 15 bytes":     func(b *eventBody) { b.ID = b.ID[1:] },
+		"an id of 17 bytes":     func(b *eventBody) { b.ID = make([]byte, 17) },
+		"no name":               func(b *eventBody) { b.Name = "" },
+		"a reserved name":       func(b *eventBody) { b.Name = "_a" },
+		"65 bytes of name":      func(b *eventBody) { b.Name = strings.Repeat("a", 65) },
+		"513 bytes":             func(b *eventBody) { b.Payload = make([]byte, 513) },
+		"a filter twice":        func(b *eventBody) { b.Tags = []TagFilter{{"role", "web"}, {"role", "web"}} },
+		"filters out of order":  func(b *eventBody) { b.Tags = []TagFilter{{"zone", "eu"}, {"role", "web"}} },
+		"a filter without name": func(b *eventBody) { b.Tags = []TagFilter{{"", "web"}} },
+		"a bad expression":      func(b *eventBody) { b.Tags = []TagFilter{{"role", "("}} },
+		"a digest without size": func(b *eventBody) { b.Digest = make([]byte, 32) },
+		"a size without digest": func(b *eventBody) { b.Size = 513 },
+		"half a digest":         func(b *eventBody) { b.Digest, b.Size = make([]byte, 16), 513 },
+		"512 bytes beside it":   func(b *eventBody) { b.Digest, b.Size = make([]byte, 32), 512 },
+		"over 1 MiB beside it":  func(b *eventBody) { b.Digest, b.Size = make([]byte, 32), MaxLargePayload+1 },
+		"two payloads":          func(b *eventBody) { b.Digest, b.Size, b.Payload = make([]byte, 32), 513, []byte("x") },
+		"a node twice":          func(b *eventBody) { b.Nodes = []string{"a", "a"} },
+		"nodes out of order":    func(b *eventBody) { b.Nodes = []string{"b", "a"} },
+		"a bad node name":       func(b *eventBody) { b.Nodes = []string{"A"} },
 		"4 kB of nodes": func(b *eventBody) {
 			for i := range MaxEventNodes {
 				b.Nodes = append(b.Nodes, fmt.Sprintf("%02d%s", i, strings.Repeat("n", 60)))
 			}
 		},
-		"over before":       func(b *eventBody) { b.Expires = b.Issued },
-		"backwards":         func(b *eventBody) { b.Issued, b.Expires = b.Expires, b.Issued },
-		"for over an hour":  func(b *eventBody) { b.Expires = b.Issued + 3_600_001 },
-		"for ever":          func(b *eventBody) { b.Expires = 1<<64 - 1 },
-		"in the year 10000": func(b *eventBody) { b.Issued, b.Expires = maxMillis, maxMillis+1 },
-		"no token":          func(b *eventBody) { b.Token = nil },
-		"an empty token":    func(b *eventBody) { b.Token = []byte{} },
-		"half a token":      func(b *eventBody) { b.Token = token[:len(token)/2] },
-		"a token and more":  func(b *eventBody) { b.Token = append(bytes.Clone(token), 0) },
+		"no Lamport time":      func(b *eventBody) { b.LTime = 0 },
+		"2 minutes and more":   func(b *eventBody) { b.LTime = b.Issued + MaxLamportAhead + 1 },
+		"the end of all times": func(b *eventBody) { b.LTime = 1<<64 - 1 },
+		"times that overflow":  func(b *eventBody) { b.Issued, b.Expires, b.LTime = 1<<64-2, 1<<64-1, 1 },
+		"over before":          func(b *eventBody) { b.Expires = b.Issued },
+		"backwards":            func(b *eventBody) { b.Issued, b.Expires = b.Expires, b.Issued },
+		"for over an hour":     func(b *eventBody) { b.Expires = b.Issued + 3_600_001 },
+		"for ever":             func(b *eventBody) { b.Expires = 1<<64 - 1 },
+		"in the year 10000":    func(b *eventBody) { b.Issued, b.Expires = maxMillis, maxMillis+1 },
+		"no token":             func(b *eventBody) { b.Token = nil },
+		"an empty token":       func(b *eventBody) { b.Token = []byte{} },
+		"half a token":         func(b *eventBody) { b.Token = token[:len(token)/2] },
+		"a token and more":     func(b *eventBody) { b.Token = append(bytes.Clone(token), 0) },
 	} {
 		bad := good()
 		change(&bad)
 		wantError(t, name, verify(must(cose.Marshal(bad))), ErrMalformed)
 	}
-	wantError(t, "a field that is not ours", verify(must(cose.Marshal(map[int]any{1: make([]byte, 16), 2: "a", 6: ms, 7: ms + 1000, 9: token, 10: "x"}))), ErrMalformed)
-	wantError(t, "a false that should be absent", verify(must(cose.Marshal(map[int]any{1: make([]byte, 16), 2: "a", 6: ms, 7: ms + 1000, 8: false, 9: token}))), ErrMalformed)
-	wantError(t, "an empty payload that should be absent", verify(must(cose.Marshal(map[int]any{1: make([]byte, 16), 2: "a", 3: []byte{}, 6: ms, 7: ms + 1000, 9: token}))), ErrMalformed)
+	wantError(t, "a field that is not ours", verify(must(cose.Marshal(map[int]any{1: make([]byte, 16), 2: "a", 5: ms, 6: ms, 7: ms + 1000, 9: token, 10: "x"}))), ErrMalformed)
+	wantError(t, "a false that should be absent", verify(must(cose.Marshal(map[int]any{1: make([]byte, 16), 2: "a", 5: ms, 6: ms, 7: ms + 1000, 8: false, 9: token}))), ErrMalformed)
+	wantError(t, "an empty payload that should be absent", verify(must(cose.Marshal(map[int]any{1: make([]byte, 16), 2: "a", 3: []byte{}, 5: ms, 6: ms, 7: ms + 1000, 9: token}))), ErrMalformed)
+}
+
+// The refusal names the field and its limits, before anything is signed.
+func TestLamportTimesOutOfBoundsAreNotSigned(t *testing.T) {
+	c := newCluster(t, "prod")
+	ms := uint64(start.UnixMilli())
+	for ltime, ok := range map[uint64]bool{0: true, 1: true, ms + 120_000: true, ms + 120_001: false, 1<<64 - 1: false} {
+		_, err := SignEvent(testKey("ops"), c.token(t, "ops", "admin"), EventRequest{Cluster: c.trust.Cluster(), Name: "a", LTime: ltime}, start)
+		want := fmt.Sprintf("lamport time %d: 1 to %d", ltime, ms+120_000)
+		if ok != (err == nil) || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%d: got %v, want it signed: %t", ltime, err, ok)
+		}
+	}
+}
+
+func TestLamportTimeIsAboveTheAgentsAndWithinItsLimits(t *testing.T) {
+	ms := uint64(start.UnixMilli())
+	for seen, want := range map[uint64]uint64{0: ms, ms - 1: ms, ms + 7: ms + 7, ms + 120_001: ms + 120_000, 1<<64 - 1: ms + 120_000} {
+		if got := LamportTime(start, seen); got != want {
+			t.Errorf("an agent has seen %d: got %d, want %d", seen, got, want)
+		}
+	}
 }
 
 func TestEventNames(t *testing.T) {
@@ -403,6 +491,12 @@ func FuzzEventHasOneEncoding(f *testing.F) {
 	f.Add(raw)
 	f.Add(raw[:len(raw)-1])
 	f.Add(token)
+	for _, req := range []EventRequest{
+		{Name: "a", Tags: []TagFilter{{"role", "web.*"}, {"zone", ""}}}, {Name: "a", Payload: make([]byte, MaxEventPayload+1)},
+	} {
+		req.Cluster = c.trust.Cluster()
+		f.Add(must(SignEvent(testKey("ops"), token, req, start)))
+	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		var body eventBody
 		m, err := eventKind.parse(raw, &body)

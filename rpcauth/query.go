@@ -1,6 +1,7 @@
 package rpcauth
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/ed25519"
 	"crypto/sha256"
@@ -57,7 +58,7 @@ type Query struct {
 	Payload []byte      // at most 512 bytes, nil when empty
 	Nodes   []string    // for these nodes only, ascending; none means all
 	Tags    []TagFilter // for nodes only that all of these fit
-	LTime   uint64      // the client's guess, zero when it has none
+	LTime   uint64      // its Lamport time; see LamportTime
 	Issued  time.Time
 	Expires time.Time     // the first millisecond at which no node takes it any more
 	Timeout time.Duration // how long replies are waited for, once a node has it
@@ -126,7 +127,7 @@ type QueryRequest struct {
 	Payload []byte
 	Nodes   []string    // for these nodes only; none means all
 	Tags    []TagFilter // for nodes only that all of these fit
-	LTime   uint64
+	LTime   uint64      // see LamportTime; zero for the time of now
 	Timeout time.Duration
 	Ack     bool
 	Relay   int      // 0 to MaxQueryRelay
@@ -143,7 +144,8 @@ func (r *QueryRequest) Check() error {
 	if probe.Origin == "" {
 		probe.Origin = "n"
 	}
-	_, err := probe.body(nil, time.UnixMilli(0))
+	probe.LTime = 0 // the agent has a say in it
+	_, err := probe.body(nil, time.UnixMilli(1))
 	return err
 }
 
@@ -167,7 +169,7 @@ func (r *QueryRequest) body(rawToken []byte, now time.Time) (*queryBody, error) 
 		Timeout:     uint64(r.Timeout.Milliseconds()),
 		Origin:      string(r.Origin),
 	}
-	body.Name, body.Payload, body.LTime = r.Name, r.Payload, r.LTime
+	body.Name, body.Payload, body.LTime = r.Name, r.Payload, cmp.Or(r.LTime, LamportTime(now, 0))
 	return body, queryKind.check(body)
 }
 

@@ -195,7 +195,7 @@ func TestSignedQueriesOutsideTheProfileAreRefused(t *testing.T) {
 	token := c.token(t, "ops", "admin")
 	good := func() queryBody {
 		return queryBody{
-			requestBody: requestBody{ID: make([]byte, 16), Name: "a", Issued: ms, Expires: ms + 1000, Token: token},
+			requestBody: requestBody{ID: make([]byte, 16), Name: "a", LTime: ms, Issued: ms, Expires: ms + 1000, Token: token},
 			Timeout:     1000, Origin: "n",
 		}
 	}
@@ -207,6 +207,8 @@ func TestSignedQueriesOutsideTheProfileAreRefused(t *testing.T) {
 		t.Fatalf("the good one: %v", err)
 	}
 	for name, change := range map[string]func(*queryBody){
+		"no Lamport time":           func(b *queryBody) { b.LTime = 0 },
+		"the end of all times":      func(b *queryBody) { b.LTime = 1<<64 - 1 },
 		"no origin":                 func(b *queryBody) { b.Origin = "" },
 		"a bad origin":              func(b *queryBody) { b.Origin = "N" },
 		"no timeout":                func(b *queryBody) { b.Timeout = 0 },

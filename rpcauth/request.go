@@ -15,6 +15,19 @@ import (
 // maxMillis is the end of the year 9999, as maxSeconds.
 const maxMillis = maxSeconds * 1000
 
+// MaxLamportAhead is how far a Lamport time may be above the milliseconds at which what
+// has it was issued: by as much as clocks may be apart. Who signs the end of all numbers
+// would leave no time for those who come after.
+const MaxLamportAhead = uint64(pki.Tolerance / time.Millisecond)
+
+// LamportTime is the time for what is signed now and handed to a node whose clock of
+// such things shows seen: the client's own milliseconds, or what the node has seen. A node
+// that claims too much is followed as far as everybody takes it.
+func LamportTime(now time.Time, seen uint64) uint64 {
+	own := uint64(now.UnixMilli())
+	return max(own, min(seen, own+MaxLamportAhead))
+}
+
 // requestKind is one of the two things that a client signs for all hosts: an event
 // or a query. Each has a label of its own, so that neither passes for the other.
 type requestKind struct {
@@ -163,6 +176,9 @@ func (k *requestKind) check(body signedBody) error {
 	}
 	if b.Expires > maxMillis || b.Issued >= b.Expires {
 		return fmt.Errorf("%s must expire after it was issued", k.one)
+	}
+	if most := b.Issued + MaxLamportAhead; b.LTime < 1 || b.LTime > most {
+		return fmt.Errorf("lamport time %d: 1 to %d, which is %v after it was issued", b.LTime, most, pki.Tolerance)
 	}
 	if life := b.Expires - b.Issued; life > uint64(k.maxLife.Milliseconds()) {
 		return fmt.Errorf("%s lives at most %v", k.one, k.maxLife)

@@ -41,9 +41,17 @@ const (
 // acceptFired has an event of a client accepted: on disk, marked, on its way. It is
 // refused before that when gossip does not keep up: what is queued beyond that would
 // push out what others have not yet got.
-func (n *Node) acceptFired(raw []byte, event Event) error {
+func (n *Node) acceptFired(raw, payload []byte, event Event) error {
 	if n.eventGossip.queue.NumQueued() >= maxQueued/2 {
 		return ErrBusy
+	}
+	if event.Size > 0 {
+		if n.journal.has(event.key()) {
+			return ErrDuplicate
+		}
+		if err := n.keepPayload(event, payload); err != nil {
+			return err
+		}
 	}
 	fired := arrival{event: event, raw: raw, done: make(chan error, 1)}
 	select {
@@ -63,9 +71,13 @@ func (n *Node) acceptFired(raw []byte, event Event) error {
 	}
 }
 
-// arrive queues events of others whose turn it is.
+// arrive queues events of others whose turn it is. One whose payload is still to come
+// has its turn then.
 func (n *Node) arrive(events []Event) {
 	for _, event := range events {
+		if event.lacking {
+			continue
+		}
 		select {
 		case n.arrivals <- arrival{event: event}:
 		case <-n.ctx.Done():
@@ -162,17 +174,30 @@ func (n *Node) originate(a arrival, sequence uint32) error {
 // deliver hands an accepted event to the observer, if it is for us.
 func (n *Node) deliver(event Event) {
 	n.counts.eventsAccepted.Add(1)
-	if !event.isFor(string(n.config.Identity.Name)) {
+	if event.elsewhere {
 		return
 	}
 	deadline := time.NewTimer(observeTimeout)
 	defer deadline.Stop()
 	select {
-	case n.notices <- func(o Observer) { o.UserEvent(event) }:
+	case n.notices <- func(o Observer) { n.observeEvent(o, event) }:
 	case <-deadline.C:
 		n.counts.noticesDropped.Add(1)
 	case <-n.ctx.Done():
 	}
+}
+
+// observeEvent tells the observer of an event. A payload beside it is read only now: as
+// many as wait for the observer are not in memory at once.
+func (n *Node) observeEvent(o Observer, event Event) {
+	if event.Size > 0 {
+		if event.Payload = n.payloads.get(event.Digest); event.Payload == nil {
+			n.counts.noticesDropped.Add(1)
+			n.logger.Error("the payload of an event is gone that was kept; handlers are not run for it", slog.String("event", event.Name))
+			return
+		}
+	}
+	o.UserEvent(event)
 }
 
 // unexpired leaves out what need not be accepted any more.

@@ -105,8 +105,10 @@ const (
 // must not block for long: events wait in a bounded queue meanwhile.
 type Observer interface {
 	// MemberEvent reports a change: "member-join", "member-leave", "member-failed",
-	// "member-update" or "member-reap".
+	// "member-update", "member-reap", "member-evict" or "member-quarantine".
 	MemberEvent(kind string, m Member)
+	// EpochEvent reports that this node has taken a step of an epoch's life.
+	EpochEvent(e EpochEvent)
 	// UserEvent delivers an event addressed to this node, at most once.
 	UserEvent(e Event)
 	// Query delivers a query addressed to this node, at most once. Whoever has an
@@ -118,6 +120,7 @@ type Observer interface {
 type noObserver struct{}
 
 func (noObserver) MemberEvent(string, Member) {}
+func (noObserver) EpochEvent(EpochEvent)      {}
 func (noObserver) UserEvent(Event)            {}
 func (noObserver) Query(Query)                {}
 

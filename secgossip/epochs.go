@@ -3,10 +3,13 @@ package secgossip
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/memberlist"
 
+	"github.com/secgossip/secgossip/keyring"
 	"github.com/secgossip/secgossip/pki"
 	"github.com/secgossip/secgossip/secgossip/internal/guard"
 	"github.com/secgossip/secgossip/secgossip/internal/seal"
@@ -27,7 +30,7 @@ type EpochStatus struct {
 func (n *Node) Epochs() []EpochStatus {
 	uses := make(map[uint64]int)
 	for _, m := range n.Members() {
-		if m.Status == StatusAlive {
+		if m.Status.IsLive() {
 			uses[m.Epoch]++
 		}
 	}
@@ -62,10 +65,66 @@ func (n *Node) epochsChanged() {
 	if n.followed != 0 && n.followed != primary {
 		n.counts.rotations.Add(1)
 	}
+	n.tellEpochs(ring.List(), n.followed, primary)
 	n.followed = primary
 	n.transport.SetEpochs(primary, held)
 	wake(n.moved)
 	wake(n.changed)
+}
+
+// EpochAction is a step of an epoch's life, as a node takes it.
+type EpochAction string
+
+// The actions, in the order of that life.
+const (
+	EpochInstall EpochAction = "install"
+	EpochUse     EpochAction = "use"
+	EpochRemove  EpochAction = "remove"
+)
+
+// EpochEvent says which step of which epoch this node has taken. It shows no key.
+type EpochEvent struct {
+	Number      uint64
+	Action      EpochAction
+	Reason      string // why the epoch was made, as its keeper said; empty if that is not known
+	Keeper      string // who made it
+	Fingerprint string
+}
+
+// tellEpochs tells the observer what is other than when it was last told. What a node
+// has when it starts is no news.
+func (n *Node) tellEpochs(list []keyring.EpochInfo, before, primary uint64) {
+	now := make(map[uint64]EpochEvent)
+	var news []EpochEvent
+	add := func(e EpochEvent, action EpochAction) {
+		e.Action = action
+		news = append(news, e)
+	}
+	for _, info := range list {
+		install, _ := n.ledger.installStatement(info.Number)
+		e := EpochEvent{Number: info.Number, Reason: install.Reason, Keeper: install.Keeper, Fingerprint: info.Fingerprint}
+		now[info.Number] = e
+		told, held := n.epochsTold[info.Number]
+		if !held || told.Fingerprint != e.Fingerprint { // of two keepers' epochs of one number it is the other
+			add(e, EpochInstall)
+		}
+	}
+	if e, held := now[primary]; held && (before != primary || n.epochsTold[primary].Fingerprint != e.Fingerprint) {
+		add(e, EpochUse)
+	}
+	for _, number := range slices.Sorted(maps.Keys(n.epochsTold)) {
+		if _, held := now[number]; !held {
+			add(n.epochsTold[number], EpochRemove)
+		}
+	}
+	first := n.epochsTold == nil
+	n.epochsTold = now
+	if first {
+		return
+	}
+	for _, e := range news {
+		n.notify(func(o Observer) { o.EpochEvent(e) })
+	}
 }
 
 const (

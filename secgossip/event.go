@@ -13,7 +13,7 @@ import (
 type Event struct {
 	ID        [16]byte // chosen by the client, unique among its events
 	Name      string
-	Payload   []byte
+	Payload   []byte // of one beside the event nil until it is delivered
 	LTime     uint64 // the same number on every node; grows with time
 	Issued    time.Time
 	Expires   time.Time
@@ -24,6 +24,18 @@ type Event struct {
 	TokenID   [16]byte // the token it was fired with
 	Raw       []byte   // as it was signed, for whoever checks it again; not to be changed
 	Origin    string   // name of the node that took it in from the client
+
+	// Digest is the SHA-256 of a payload that travels beside the event, and Size its
+	// bytes; 0 when there is none.
+	Digest [32]byte
+	Size   int
+
+	// For reports whether it is meant for a node of that name and those tags. Nil goes
+	// by Nodes alone.
+	For func(node string, tags map[string]string) bool
+
+	elsewhere bool // it is for other nodes: passed on, and not delivered
+	lacking   bool // its payload is still to come
 }
 
 // Verifier decides whether a signed event or query may be relayed and delivered.
@@ -45,6 +57,10 @@ var ErrBusy = errors.New("too many events at once; try again")
 // fits, or a token with fewer grants: the token travels with the event.
 var ErrTooLarge = errors.New("event is too large")
 
+// ErrPayload says that the payload that was handed over is not the one that the event
+// announces.
+var ErrPayload = errors.New("payload is not the one that the event announces by digest and size")
+
 // ErrNotYours says that a client handed in an event that another one signed.
 var ErrNotYours = errors.New("event was signed by another client")
 
@@ -64,7 +80,10 @@ func (e *Event) key() journalKey {
 	return journalKey(h.Sum(nil)[:16])
 }
 
-// isFor reports whether the event is addressed to the node called name.
-func (e *Event) isFor(name string) bool {
+// isFor reports whether the event is addressed to a node of that name and those tags.
+func (e *Event) isFor(name string, tags map[string]string) bool {
+	if e.For != nil {
+		return e.For(name, tags)
+	}
 	return len(e.Nodes) == 0 || slices.Contains(e.Nodes, name)
 }

@@ -33,7 +33,7 @@ func (n *Node) Figures() Figures {
 	}
 	for _, m := range n.Members() {
 		f.Members[m.Status]++
-		if m.Status != StatusAlive {
+		if !m.Status.IsLive() {
 			continue
 		}
 		if m.Keeper {
@@ -66,9 +66,13 @@ func (n *Node) counters() map[string]uint64 {
 		"events_forked":    n.counts.eventsForked.Load(),
 		"marks_unknown":    n.counts.marksUnknown.Load(),
 		"tallies_dropped":  n.counts.talliesDropped.Load(),
+		"payloads_pulled":  n.counts.payloadsPulled.Load(),
+		"payloads_missing": n.counts.payloadsMissing.Load(),
+		"receipts_dropped": n.counts.receiptsDropped.Load(),
 		"events_unordered": n.counts.eventsUnordered.Load(),
 		"notices_dropped":  n.counts.noticesDropped.Load(),
 
+		"convictions":       n.counts.convictions.Load(),
 		"flaps":             n.counts.flaps.Load(),
 		"removals_refused":  n.counts.removalsRefused.Load(),
 		"removals_overflow": n.counts.removalsOverflow.Load(),

@@ -146,6 +146,12 @@ func (n *Node) randomPeers(k int) []*guard.Peer {
 // delivers it here if it is for us. On return the event is on disk and on its
 // way. Errors: ErrNotYours, ErrBusy, ErrDuplicate, and what the verifier says.
 func (n *Node) Fire(raw []byte, client ed25519.PublicKey) (Event, error) {
+	return n.FireLarge(raw, nil, client)
+}
+
+// FireLarge is Fire for an event with a payload beside it, which is on disk as well on
+// return. Errors: ErrPayload too.
+func (n *Node) FireLarge(raw, payload []byte, client ed25519.PublicKey) (Event, error) {
 	event, err := n.config.Verifier.VerifyEvent(raw, n.now())
 	if err != nil {
 		n.counts.eventsRefused.Add(1)
@@ -161,7 +167,15 @@ func (n *Node) Fire(raw []byte, client ed25519.PublicKey) (Event, error) {
 		return Event{}, ErrStale
 	}
 	event.Origin = string(n.config.Identity.Name)
-	return event, n.acceptFired(raw, event)
+	event.elsewhere = !event.isFor(event.Origin, n.currentTags())
+	if len(payload) > 0 && event.Size == 0 {
+		return Event{}, ErrPayload
+	}
+	if err := n.acceptFired(raw, payload, event); err != nil {
+		return event, err
+	}
+	n.lamport.witness(eventClock, event.LTime, n.now())
+	return event, nil
 }
 
 // incoming is an event from a packet, with its mark.
@@ -203,9 +217,20 @@ func (n *Node) eventLoop() {
 			for _, m := range lost {
 				n.logger.Warn("events are missing that nobody brought", slog.String("node", n.originName(m.origin)), slog.Uint64("count", m.count))
 			}
+		case event := <-n.pulled:
+			if !n.now().Before(event.Expires) {
+				continue // it was long on the way; tick forgets it
+			}
+			ready, waited := n.store.complete(event.key(), n.now())
+			if !waited {
+				// It had no turn to wait for: late, or of an origin that is forgotten.
+				event.lacking = false
+				ready = []Event{event}
+			}
+			n.arrive(ready)
 		case in := <-n.incoming:
 			n.lookAt(in, &verified)
-		case in := <-n.pulled:
+		case in := <-n.brought:
 			if len(in.raw) > 0 {
 				n.lookAt(in, &verified)
 			}
@@ -248,10 +273,17 @@ func (n *Node) takeEvent(in incoming) bool {
 		return false
 	}
 	event.Origin = string(origin.Name)
+	n.lamport.witness(eventClock, event.LTime, n.now())
 	stale := n.isStale(event, in.repaired)
 	accepted := n.journal.has(event.key())
 	if in.repaired && !accepted {
 		n.counts.eventsRepaired.Add(1)
+	}
+	event.elsewhere = !event.isFor(string(n.config.Identity.Name), n.currentTags())
+	event.lacking = event.Size > 0 && !event.elsewhere && !stale && !accepted && !n.payloads.has(event.Digest, event.Size)
+	if event.lacking && !n.pulls.want(event, time.Now()) {
+		n.counts.eventsOverflow.Add(1)
+		return false // repair brings it again
 	}
 	// Shortly after a start, what an origin fired before is not missed.
 	var quiet uint32
@@ -303,6 +335,7 @@ type counts struct {
 	repliesRelayed  atomic.Uint64 // passed on for others
 
 	noticesDropped atomic.Uint64 // the observer did not keep up
+	convictions    atomic.Uint64 // members that came into quarantine
 	flaps          atomic.Uint64 // members that came back within flapWindow of failing
 	rotations      atomic.Uint64 // times that another epoch came into use
 	statementsBad  atomic.Uint64 // packets of epoch statements or revocations that do not pair up
@@ -314,5 +347,8 @@ type counts struct {
 	eventsForked     atomic.Uint64 // an origin used a sequence twice
 	marksUnknown     atomic.Uint64 // by an origin without a record
 	talliesDropped   atomic.Uint64 // came too fast
+	payloadsPulled   atomic.Uint64 // came by stream
+	payloadsMissing  atomic.Uint64 // nobody gave them until their events expired
+	receiptsDropped  atomic.Uint64 // asked for too fast
 	eventsUnordered  atomic.Uint64 // handed on although one before them was lacking
 }

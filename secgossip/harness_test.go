@@ -71,6 +71,7 @@ type host struct {
 type recorder struct {
 	mu      sync.Mutex
 	members []string
+	epochs  []string
 	events  []Event
 	queries []Query
 
@@ -81,6 +82,12 @@ func (r *recorder) MemberEvent(kind string, m Member) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.members = append(r.members, kind+" "+m.Name)
+}
+
+func (r *recorder) EpochEvent(e EpochEvent) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.epochs = append(r.epochs, fmt.Sprintf("%s %d by %q for %q", e.Action, e.Number, e.Keeper, e.Reason))
 }
 
 func (r *recorder) UserEvent(e Event) {
@@ -126,6 +133,12 @@ func (r *recorder) memberEvents() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.members)
+}
+
+func (r *recorder) epochEvents() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.epochs)
 }
 
 // inBubble runs a story in virtual time with a cluster of its own.
@@ -370,6 +383,8 @@ func (v testVerifier) VerifyEvent(raw []byte, now time.Time) (Event, error) {
 	return Event{
 		ID: e.ID, Name: e.Name, Payload: e.Payload, LTime: e.LTime, Issued: e.Issued, Expires: e.Expires,
 		Nodes: e.Nodes, Principal: string(e.Token.Subject), ClientKey: [32]byte(e.Token.Key), TokenID: e.Token.ID,
+		Digest: e.Digest, Size: e.Size,
+		For: func(node string, tags map[string]string) bool { return e.For(pki.Name(node), tags) },
 	}, nil
 }
 

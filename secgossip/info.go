@@ -10,31 +10,28 @@ import (
 // Info returns the node's own figures in sections, in the manner of Serf. It
 // holds no name but our own, no payload and no key.
 func (n *Node) Info() map[string]map[string]string {
-	var live, failed, left, evicted int
-	for _, m := range n.Members() {
-		switch m.Status {
-		case StatusAlive:
-			live++
-		case StatusFailed:
-			failed++
-		case StatusLeft:
-			left++
-		case StatusEvicted:
-			evicted++
-		}
+	members := make(map[Status]int)
+	all := n.Members()
+	for _, m := range all {
+		members[m.Status]++
 	}
+	times := n.lamport.now()
 	highest, primary := n.EpochState()
 	clock := n.clockNow()
 	gossip := map[string]string{
-		"members":      strconv.Itoa(live + failed + left + evicted),
-		"failed":       strconv.Itoa(failed),
-		"left":         strconv.Itoa(left),
-		"evicted":      strconv.Itoa(evicted),
+		"members":      strconv.Itoa(len(all)),
 		"revocations":  strconv.Itoa(len(n.revocations.list())),
 		"health_score": strconv.Itoa(n.list.GetHealthScore()),
 		"query_queue":  strconv.Itoa(n.queryGossip.queue.NumQueued()),
 		"event_queue":  strconv.Itoa(n.eventGossip.queue.NumQueued()),
+		"quarantined":  strconv.Itoa(n.quarantine.size()),
+		"event_time":   strconv.FormatUint(times.Event, 10),
+		"query_time":   strconv.FormatUint(times.Query, 10),
+		"member_time":  strconv.FormatUint(times.Member, 10),
 		"encrypted":    "true",
+	}
+	for _, status := range Statuses[1:] { // who is in none of these is alive
+		gossip[string(status)] = strconv.Itoa(members[status])
 	}
 	for name, count := range n.counters() {
 		gossip[name] = strconv.FormatUint(count, 10)

@@ -2,6 +2,7 @@ package secgossip
 
 import (
 	"cmp"
+	"math"
 	"net/netip"
 	"slices"
 	"sync"
@@ -16,16 +17,21 @@ import (
 // Status is what a node thinks of a member.
 type Status string
 
-// The states of a member, as in Serf. Suspect members count as alive until they
-// are declared failed.
+// The states of a member. Those of Serf are alive, leaving, left and failed.
 const (
-	StatusAlive  Status = "alive"
-	StatusLeft   Status = "left"
-	StatusFailed Status = "failed"
-
-	// StatusEvicted is not Serf's: a keeper took the member's identity back.
-	StatusEvicted Status = "evicted"
+	StatusAlive   Status = "alive"
+	StatusSuspect Status = "suspect" // it did not answer, and has some seconds to say that it is there
+	StatusFailed  Status = "failed"
+	StatusLeaving Status = "leaving" // it has signed that it goes, and is still there
+	StatusLeft    Status = "left"
+	StatusEvicted Status = "evicted" // a keeper took its identity back
 )
+
+// Statuses are all of them.
+var Statuses = []Status{StatusAlive, StatusSuspect, StatusFailed, StatusLeaving, StatusLeft, StatusEvicted}
+
+// IsLive reports whether a member of this status is one that is talked to.
+func (s Status) IsLive() bool { return s == StatusAlive || s == StatusSuspect || s == StatusLeaving }
 
 // Path is how packets get from this node to a member. It is empty for this node
 // itself, for a member that is not alive, and for one that neither datagrams nor
@@ -55,13 +61,46 @@ type Member struct {
 // membership follows memberlist's events: who is there, who left, who failed.
 type membership struct {
 	mu     sync.Mutex
-	status map[string]Status
-	tags   map[string]map[string]string
+	status map[string]Status // alive, failed or left: what memberlist tells
+	claims map[string]claims // of members that are alive
+
+	longest func(members int) time.Duration // that one of so many is suspect
+
+	tags map[string]map[string]string
 
 	evicted map[string]bool // whom it was said of that they are gone
 
 	changed map[string]time.Time   // when the status became what it is, or the node was first looked at
 	flaps   map[string][]time.Time // when a member came back soon after it failed, the newest maxFlaps
+}
+
+// claims are the latest incarnations of a member as of which it is called suspect and
+// alive. memberlist takes a member for alive that is as of a later one.
+type claims struct {
+	suspect, alive uint32
+	since          time.Time // when it was first called suspect as of that incarnation
+}
+
+// claimed notes what is said of members: by our own memberlist in what it sends, and, of
+// who is alive, in what it is given. It keeps to itself whom it suspects, and tells
+// all others at once: that is how we hear it, a gossip interval late at most. That a
+// member is alive again it may forget to pass on.
+func (m *membership) claimed(all []guard.Claim) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, c := range all {
+		if m.status[c.Node] != StatusAlive {
+			continue
+		}
+		held := m.claims[c.Node]
+		switch {
+		case !c.Suspect:
+			held.alive = max(held.alive, c.Incarnation)
+		case c.Incarnation > held.suspect:
+			held.suspect, held.since = c.Incarnation, time.Now()
+		}
+		m.claims[c.Node] = held
+	}
 }
 
 // A member that comes back within flapWindow of being called failed has flapped, as in
@@ -72,8 +111,8 @@ const (
 	flapsWithin = time.Hour
 )
 
-func newMembership() *membership {
-	return &membership{status: make(map[string]Status), tags: make(map[string]map[string]string), evicted: make(map[string]bool),
+func newMembership(longest func(members int) time.Duration) *membership {
+	return &membership{longest: longest, status: make(map[string]Status), claims: make(map[string]claims), tags: make(map[string]map[string]string), evicted: make(map[string]bool),
 		changed: make(map[string]time.Time), flaps: make(map[string][]time.Time)}
 }
 
@@ -89,6 +128,7 @@ func (m *membership) set(name string, status Status, tags map[string]string) (fl
 	}
 	if m.status[name] != status {
 		m.changed[name] = now
+		delete(m.claims, name)
 	}
 	m.status[name] = status
 	if tags != nil {
@@ -124,6 +164,7 @@ func (m *membership) forget(name string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.status, name)
+	delete(m.claims, name)
 	delete(m.tags, name)
 	delete(m.evicted, name)
 	delete(m.changed, name)
@@ -142,6 +183,24 @@ func (m *membership) get(name string) (Status, map[string]string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.status[name], m.tags[name]
+}
+
+// suspect reports whether memberlist suspects a member that is alive.
+func (m *membership) suspect(name string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := m.claims[name]
+	return c.suspect > 0 && c.suspect >= c.alive && time.Since(c.since) < m.longest(len(m.status)) // incarnations begin at 1
+}
+
+// longestSuspicion returns how long memberlist suspects a member at most, among so many:
+// by then it has failed or is alive again.
+func longestSuspicion(settings *memberlist.Config) func(members int) time.Duration {
+	return func(members int) time.Duration {
+		scale := max(1, math.Log10(max(1, float64(members))))
+		shortest := time.Duration(float64(settings.SuspicionMult) * scale * float64(settings.ProbeInterval))
+		return time.Duration(settings.SuspicionMaxTimeoutMult) * shortest
+	}
 }
 
 // evict notes that a member is void. It reports whether that is news.
@@ -211,8 +270,13 @@ func (n *Node) member(name string) (Member, bool) {
 	if status == "" || peer == nil {
 		return Member{}, false
 	}
-	if n.roster.Revoked(peer) {
+	switch {
+	case n.roster.Revoked(peer):
 		status = StatusEvicted // whatever memberlist has found out yet
+	case status == StatusAlive && peer.Record.Leaving:
+		status = StatusLeaving
+	case status == StatusAlive && n.members.suspect(name):
+		status = StatusSuspect
 	}
 	m := Member{
 		Name:   name,
@@ -233,7 +297,7 @@ func (n *Node) member(name string) (Member, bool) {
 		seen := n.transport.Seen(peer)
 		m.Endpoint, m.Epoch = seen.Endpoint, seen.Epoch
 		switch {
-		case status != StatusAlive, seen.Blocked && !seen.Carried:
+		case !status.IsLive(), seen.Blocked && !seen.Carried:
 		case seen.Carried:
 			m.Path = PathStream
 		default:

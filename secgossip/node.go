@@ -50,6 +50,8 @@ type Node struct {
 	revocations *revocations
 	members     *membership
 	coordinates *coordinates
+	lamport     *lamportClocks
+	quarantine  *quarantine
 	journal     *Journal
 	transport   *transport.Transport
 	list        *memberlist.Memberlist
@@ -65,8 +67,13 @@ type Node struct {
 	removals         map[string]Removal // those that hold, by node; guarded by tending
 	tending          sync.Mutex         // held while members that are gone are dealt with
 	store            *eventStore
+	payloads         *payloads
+	pulls            *pulls
+	pulled           chan Event // whose payload has come
+	follows          follows
+	receipts         chan receiptPacket      // to hear or to answer
 	incoming         chan incoming           // events to verify
-	pulled           chan incoming           // the same, of streams
+	brought          chan incoming           // the same, of streams
 	more             chan *guard.Peer        // who has more than it brought by a stream
 	fires            chan arrival            // events of clients, to accept
 	arrivals         chan arrival            // events of others, to accept, in order
@@ -93,7 +100,8 @@ type Node struct {
 	lastUnkept       time.Time  // of acceptLoop alone
 	started          time.Time
 	following        sync.Mutex
-	followed         uint64 // the epoch in use that was last followed; guarded by following
+	followed         uint64                // the epoch in use that was last followed; guarded by following
+	epochsTold       map[uint64]EpochEvent // the epochs held when that was last told, by number; guarded by following
 	counts           counts
 
 	ctx     context.Context
@@ -144,15 +152,18 @@ func New(config Config) (*Node, error) {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
 	profile := config.profile()
+	settings := profile.memberlist()
 	n := &Node{
 		config:      config,
 		profile:     profile,
-		settings:    profile.memberlist(),
+		settings:    settings,
 		logger:      config.Logger,
-		members:     newMembership(),
+		members:     newMembership(longestSuspicion(settings)),
 		coordinates: newCoordinates(),
+		lamport:     newLamportClocks(),
+		quarantine:  newQuarantine(),
 		incoming:    make(chan incoming, incomingQueue),
-		pulled:      make(chan incoming),
+		brought:     make(chan incoming),
 		more:        make(chan *guard.Peer, 1),
 		fires:       make(chan arrival, fireQueue),
 		arrivals:    make(chan arrival, arrivalQueue),
@@ -174,6 +185,10 @@ func New(config Config) (*Node, error) {
 		overtake:      make(chan uint64, 1),
 	}
 	n.store = newEventStore(&n.counts)
+	n.payloads = newPayloads(config.StateDir)
+	n.pulls, n.pulled = newPulls(), make(chan Event, maxPulling)
+	n.follows.open = make(map[journalKey][]*follow)
+	n.receipts = make(chan receiptPacket, receiptQueue)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	if err := n.start(); err != nil {
 		n.Close()
@@ -211,7 +226,11 @@ func (n *Node) start() error {
 		Events:      streamRepair{n},
 		Batch:       n.receive,
 		Reply:       n.replyByStream,
+		Payload:     n.payloads.get,
 		Reported:    n.hearReport,
+		Claimed:     n.members.claimed,
+		Convicted:   n.convicted,
+		Quarantined: n.quarantine.holds,
 		Strangers:   n.config.Strangers,
 		Network:     n.config.Network,
 		Bind:        n.config.Bind,
@@ -248,7 +267,7 @@ func (n *Node) start() error {
 	if n.ledger.State().Primary == 0 {
 		n.logger.Info("no epoch yet: waiting for a member to fetch it from")
 	}
-	if err := errors.Join(n.loadRecords(), n.loadTags()); err != nil {
+	if err := errors.Join(n.loadRecords(), n.loadTags(), n.loadClocks(), n.payloads.load(n.now())); err != nil {
 		return err
 	}
 
@@ -269,17 +288,20 @@ func (n *Node) start() error {
 	n.running.Go(n.reportLoop)
 	n.running.Go(n.revocationLoop)
 	n.running.Go(n.queryLoop)
+	n.running.Go(n.receiptLoop)
 	if n.list, err = memberlist.Create(n.settings); err != nil {
 		return err
 	}
 	n.running.Go(n.gossipLoop)
 	n.running.Go(n.repairLoop)
 	n.running.Go(n.pullLoop)
+	n.running.Go(n.moreLoop)
 	n.running.Go(n.reconnectLoop)
 	n.running.Go(n.tendLoop)
 	n.running.Go(n.endpointLoop)
 	n.running.Go(n.keepLoop)
 	n.running.Go(n.clockLoop)
+	n.running.Go(n.clocksLoop)
 	return nil
 }
 
@@ -348,8 +370,9 @@ func (n *Node) Close() error {
 			problems = append(problems, n.transport.Shutdown())
 		}
 		n.running.Wait()
+		n.tellRest()
 		if n.journal != nil {
-			problems = append(problems, n.journal.Close())
+			problems = append(problems, n.saveClocks(), n.journal.Close())
 		}
 	})
 	return errors.Join(problems...)
@@ -394,6 +417,19 @@ func (n *Node) observe() {
 	}
 }
 
+// tellRest tells the observer what was noticed before the end: of an event that was
+// accepted nobody hears again. There are noticeQueue of them at most.
+func (n *Node) tellRest() {
+	for {
+		select {
+		case f := <-n.notices:
+			f(n.config.Observer)
+		default:
+			return
+		}
+	}
+}
+
 // receive sorts what packets of ours carry. It runs where packets are received, on
 // several goroutines at once.
 func (n *Node) receive(from *guard.Peer, kind wire.PacketType, items [][]byte) {
@@ -408,6 +444,8 @@ func (n *Node) receive(from *guard.Peer, kind wire.PacketType, items [][]byte) {
 		n.receiveRevocations(items)
 	case wire.PacketQueries, wire.PacketReplies, wire.PacketRelay, wire.PacketTaken:
 		n.receiveQueries(from, kind, items)
+	case wire.PacketAskReceipt, wire.PacketReceipt:
+		n.receiveReceipt(from, kind, items[0])
 	case wire.PacketRemovals:
 		n.receiveRemovals(items)
 	}
@@ -415,6 +453,7 @@ func (n *Node) receive(from *guard.Peer, kind wire.PacketType, items [][]byte) {
 
 // rosterChanged hears of every new record.
 func (n *Node) rosterChanged(before, now *guard.Peer) {
+	n.lamport.witness(memberClock, now.Record.Sequence, n.now())
 	n.knowOrigin(before, now)
 	if now.Name != n.config.Identity.Name {
 		n.transport.PeerChanged(now)

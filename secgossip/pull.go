@@ -1,86 +1,203 @@
 package secgossip
 
 import (
+	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
+	"github.com/secgossip/secgossip/pki"
 	"github.com/secgossip/secgossip/secgossip/internal/guard"
-	"github.com/secgossip/secgossip/secgossip/internal/wire"
 )
 
-// This file mends by stream what packets do not: two members that meet on a stream
-// tell their tallies and bring each other what one of them lacks. memberlist has them
-// meet when one joins, twice a minute, and when a probe by datagram is not answered. So
-// whoever was away for long, or whom no datagram reaches, has everything soon.
+// pulls are the payloads that this node lacks, of events that it has verified.
+type pulls struct {
+	kick chan struct{} // somebody has put one in
+
+	mu      sync.Mutex
+	wanted  map[journalKey]*pull
+	running int
+	from    map[string]int // how many are under way, by member
+}
+
+// pull is one of them.
+type pull struct {
+	event Event
+	tries int
+	next  time.Time // when it is tried again
+	busy  bool      // it is under way
+	since time.Time
+}
 
 const (
-	// pullPause is between two streams for that: 9,000 events a second, and of a member
-	// that lies about what it has ten handshakes a second at most.
-	pullPause = 100 * time.Millisecond
+	// maxPulls bounds the events whose payload is still to come, at 2 KiB each. What is
+	// announced beyond that is not taken, and repaired later.
+	maxPulls = 256
 
-	// takeTimeout is how long what a stream brought waits for those that verify
-	// events. Whoever wants something else of the stream waits as well.
-	takeTimeout = time.Second
+	// maxPulling is how many payloads are under way at once, 1 MiB of memory each, and
+	// pullsPerMember how many from one member: a slow one holds up few.
+	maxPulling     = 4
+	pullsPerMember = 2
+
+	// pullTick is how often is looked after pulls that wait, and pullAgain the first
+	// wait after one that failed. The wait doubles, up to pullAgainMax, and half of it
+	// is chance: members that lack the same do not come at the same time.
+	pullTick     = 50 * time.Millisecond
+	pullAgain    = 100 * time.Millisecond
+	pullAgainMax = 5 * time.Second
+
+	// pullPatience is how long a pull waits for others from the same origin to end
+	// before it tries elsewhere.
+	pullPatience = 2 * time.Second
 )
 
-// streamRepair is a node as syncs see it.
-type streamRepair struct{ n *Node }
-
-func (r streamRepair) Tally() wire.Tally { return r.n.store.whole() }
-
-func (r streamRepair) Lacking(theirs wire.Tally, most int) [][]byte {
-	items, _ := r.n.store.answer(theirs, most)
-	for i, item := range items { // their lengths count too
-		if most -= wire.LengthSize + len(item); most < 0 || i >= wire.MaxRepairItems {
-			return items[:i]
-		}
-	}
-	return items
+func newPulls() *pulls {
+	return &pulls{kick: make(chan struct{}, 1), wanted: make(map[journalKey]*pull), from: make(map[string]int)}
 }
 
-// Take has events verified. They have a way of their own to eventLoop, so that gossip
-// gets half of its time whatever a stream brings.
-func (r streamRepair) Take(from *guard.Peer, mine, theirs wire.Tally, items [][]byte) {
-	if len(items) == 0 {
-		return
+// want has the payload of a verified event pulled. It is false when too many are wanted.
+func (p *pulls) want(event Event, now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	key := event.key()
+	if p.wanted[key] != nil {
+		return true
 	}
-	deadline := time.NewTimer(takeTimeout)
-	defer deadline.Stop()
-	// The empty one at the end is taken when those before it were dealt with.
-	for i, item := range append(items, nil) {
-		select {
-		case r.n.pulled <- incoming{item, true}:
-		case <-deadline.C:
-			r.n.counts.eventsOverflow.Add(uint64(len(items) - i))
-			return
-		case <-r.n.ctx.Done():
-			return
-		}
+	if len(p.wanted) >= maxPulls {
+		return false
 	}
-	// Threat C10: whoever says that it has more is asked again only as long as it
-	// brings something.
-	if r.n.store.lacks(theirs) && !slices.Equal(r.n.store.whole().Entries, mine.Entries) {
-		select {
-		case r.n.more <- from:
-		default: // somebody else is asked
-		}
-	}
+	p.wanted[key] = &pull{event: event, next: now, since: now}
+	wake(p.kick)
+	return true
 }
 
-// pullLoop opens streams to those who have more than they brought.
+func (p *pulls) some() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.wanted) > 0
+}
+
+// pullLoop starts pulls when it is their time.
 func (n *Node) pullLoop() {
+	var tick <-chan time.Time // nil: nothing to look after
 	for {
+		if tick == nil && n.pulls.some() {
+			tick = time.After(pullTick)
+		}
 		select {
 		case <-n.ctx.Done():
 			return
-		case from := <-n.more:
-			if err := n.transport.Repair(n.ctx, from); err != nil { // at the next meeting
-				n.logger.Debug("events not pulled", slog.String("node", string(from.Name)), slog.Any("error", err))
-			}
+		case <-n.pulls.kick:
+		case <-tick:
+			tick = nil
 		}
-		if !n.pause(pullPause) {
+		n.tendPulls()
+	}
+}
+
+// tendPulls starts what is due, the oldest first, and gives up what has expired.
+func (n *Node) tendPulls() {
+	p, now := n.pulls, time.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var due []*pull
+	for key, w := range p.wanted {
+		switch {
+		case w.busy:
+		case !n.now().Before(w.event.Expires):
+			delete(p.wanted, key)
+			n.counts.payloadsMissing.Add(1)
+			n.logger.Warn("nobody gave the payload of an event until it expired",
+				slog.String("event", w.event.Name), slog.String("node", w.event.Origin))
+		case !now.Before(w.next):
+			due = append(due, w)
+		}
+	}
+	slices.SortFunc(due, func(a, b *pull) int { return a.since.Compare(b.since) })
+	for _, w := range due {
+		if p.running >= maxPulling {
 			return
 		}
+		from, soon := n.whoMayHave(w, now)
+		if soon {
+			continue
+		}
+		if from == nil || !n.payloads.room(w.event.Size, n.now()) {
+			w.later(now)
+			continue
+		}
+		w.busy = true
+		p.running++
+		p.from[string(from.Name)]++
+		n.running.Go(func() { n.pull(w, from) }) // pullLoop is one of them: Close waits
+	}
+}
+
+// later has a pull wait for its next try.
+func (w *pull) later(now time.Time) {
+	wait := min(pullAgain<<min(w.tries, 10), pullAgainMax)
+	w.tries++
+	w.next = now.Add(wait/2 + rand.N(wait/2))
+}
+
+// whoMayHave picks whom to ask, with pulls.mu held: the origin, and every other time, or
+// when it is away, another member that the event is for. Every one of them pulls too. soon
+// says that the origin is asked for others just now, and to wait for that.
+func (n *Node) whoMayHave(w *pull, now time.Time) (from *guard.Peer, soon bool) {
+	free := func(p *guard.Peer) bool { return n.pulls.from[string(p.Name)] < pullsPerMember }
+	origin := n.roster.Get(pki.Name(w.event.Origin))
+	if origin != nil && w.tries%2 == 0 && origin.Name != n.config.Identity.Name {
+		switch status, _ := n.members.get(string(origin.Name)); {
+		case !status.IsLive():
+		case free(origin):
+			return origin, false
+		case now.Sub(w.next) < pullPatience:
+			return nil, true
+		}
+	}
+	tags := make(map[string]map[string]string)
+	for _, m := range n.Members() {
+		tags[m.Name] = m.Tags
+	}
+	for _, p := range n.randomPeers(n.liveCount()) {
+		if free(p) && w.event.isFor(string(p.Name), tags[string(p.Name)]) {
+			return p, false
+		}
+	}
+	return nil, false
+}
+
+// pull fetches one payload, and hands its event on when it is kept.
+func (n *Node) pull(w *pull, from *guard.Peer) {
+	p := n.pulls
+	content, err := n.transport.Pull(n.ctx, from, w.event.Digest, w.event.Size)
+	if err == nil {
+		err = n.payloads.put(w.event.Digest, content, w.event.Expires, n.now())
+		if err != nil && !errors.Is(err, ErrBusy) {
+			n.counts.eventsUnkept.Add(1)
+			n.logger.Warn("payload of an event not kept", slog.String("event", w.event.Name), slog.Any("error", err))
+		}
+	}
+	p.mu.Lock()
+	w.busy = false
+	p.running--
+	if p.from[string(from.Name)]--; p.from[string(from.Name)] == 0 {
+		delete(p.from, string(from.Name))
+	}
+	if err != nil {
+		w.later(time.Now())
+		p.mu.Unlock()
+		n.logger.Debug("payload not pulled", slog.String("node", string(from.Name)), slog.Any("error", err))
+		return
+	}
+	delete(p.wanted, w.event.key())
+	p.mu.Unlock()
+	wake(p.kick)
+	n.counts.payloadsPulled.Add(1)
+	select {
+	case n.pulled <- w.event:
+	case <-n.ctx.Done():
 	}
 }

@@ -247,6 +247,7 @@ func (n *Node) acceptQuery(raw []byte, query Query) error {
 		return err
 	}
 	n.counts.queriesAccepted.Add(1)
+	n.lamport.witness(queryClock, query.LTime, n.now())
 	n.queryGossip.spread(raw)
 	n.hurry()
 	if mine {

@@ -112,26 +112,9 @@ func (n *Node) Ask(raw []byte, client ed25519.PublicKey) (*Asked, error) {
 // targetsOf finds whom a query is for, as this node knows the members now.
 func (n *Node) targetsOf(query Query) *Asked {
 	a := &Asked{Query: query, node: n, from: make(map[string]*target)}
-	alive := make(map[string]bool)
-	for _, m := range n.Members() {
-		if m.Status != StatusAlive {
-			continue
-		}
-		alive[m.Name] = true
-		if tags := m.Tags; m.Name == string(n.config.Identity.Name) {
-			if !query.For(m.Name, n.currentTags()) {
-				continue
-			}
-		} else if !query.For(m.Name, tags) {
-			continue
-		}
-		a.Targets = append(a.Targets, m.Name)
-		a.from[m.Name] = new(target)
-	}
-	for _, name := range query.Nodes {
-		if !alive[name] {
-			a.absent = append(a.absent, name)
-		}
+	a.Targets, a.absent = n.targets(query.Nodes, query.For)
+	for _, name := range a.Targets {
+		a.from[name] = new(target)
 	}
 	a.left = len(a.Targets)
 	// Whatever they say fits: nothing ever waits for the client.

@@ -205,5 +205,6 @@ func (n *Node) reap(name pki.Name, status Status) {
 	delete(n.removals, string(name))
 	n.members.forget(string(name))
 	n.coordinates.forget(string(name))
+	n.quarantine.end(name)
 	n.roster.Forget(name, time.Now())
 }

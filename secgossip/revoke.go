@@ -298,8 +298,14 @@ func (n *Node) revocationsChanged() {
 		case !news:
 		case p.Name == n.config.Identity.Name:
 			n.logger.Error("this node was revoked: nobody talks to it until it is issued anew")
-		case status == StatusAlive:
-			n.tell("member-failed", StatusEvicted, name)
+			n.tell("member-evict", StatusEvicted, name)
+		default:
+			n.tell("member-evict", StatusEvicted, name)
+			if status == StatusAlive {
+				// Who only knows Serf's kinds must hear too that it is gone. Of one that
+				// had failed or left they were told.
+				n.tell("member-failed", StatusEvicted, name)
+			}
 		}
 	}
 }
@@ -345,6 +351,7 @@ func (n *Node) restored(p *guard.Peer) {
 	if n.roster.Revoked(p) || !n.members.restore(string(p.Name)) {
 		return
 	}
+	n.quarantine.end(p.Name)
 	if status, _ := n.members.get(string(p.Name)); status == StatusAlive {
 		n.tell("member-join", StatusAlive, string(p.Name))
 	}

@@ -73,8 +73,10 @@ func TestEvictedNodeIsOutForGood(t *testing.T) {
 			if got, want := h.statuses(), "a alive, b alive, x evicted"; got != want {
 				t.Errorf("%s sees %q, want %q", h.name, got, want)
 			}
-			if !slices.Contains(h.seen.memberEvents(), "member-failed x") {
-				t.Errorf("%s was told %q", h.name, h.seen.memberEvents())
+			for _, want := range []string{"member-failed x", "member-evict x"} {
+				if !slices.Contains(h.seen.memberEvents(), want) {
+					t.Errorf("%s was told %q", h.name, h.seen.memberEvents())
+				}
 			}
 		}
 		x.refused("at once", a, b)
@@ -92,8 +94,10 @@ func TestEvictedNodeIsOutForGood(t *testing.T) {
 		if got := b.epochs(); got != "2*" {
 			t.Errorf("b holds %q, want %q: one epoch for one revocation", got, "2*")
 		}
-		if got := slices.DeleteFunc(b.seen.memberEvents(), func(e string) bool { return e != "member-failed x" }); len(got) != 1 {
-			t.Errorf("b was told %d times that x is gone", len(got))
+		for _, want := range []string{"member-failed x", "member-evict x"} {
+			if got := slices.DeleteFunc(b.seen.memberEvents(), func(e string) bool { return e != want }); len(got) != 1 {
+				t.Errorf("b was told %d times %q", len(got), want)
+			}
 		}
 		if got := len(lines(log, "at=x")) - len(lines(log, "at=x", "level=DEBUG")); got > 200 {
 			t.Errorf("x logged %d lines in five minutes", got)
@@ -144,7 +148,7 @@ func TestEvictedNodeComesBackWithANewIdentity(t *testing.T) {
 				t.Errorf("quickly %t: x holds %q, want %q", quickly, got, "2*")
 			}
 			events := slices.DeleteFunc(b.seen.memberEvents(), func(e string) bool { return !strings.HasSuffix(e, " x") })
-			if want := []string{"member-join x", "member-failed x", "member-join x"}; !slices.Equal(events[:min(3, len(events))], want) {
+			if want := []string{"member-join x", "member-evict x", "member-failed x", "member-join x"}; !slices.Equal(events[:min(4, len(events))], want) {
 				t.Errorf("quickly %t: b was told %q, want %q", quickly, events, want)
 			}
 		})

@@ -75,6 +75,10 @@ const (
 	// times a second meanwhile.
 	orderWait = 2 * time.Second
 
+	// payloadOrderWait is how long an event waits for one before it whose payload is
+	// still to come: ten pulls of the largest over 10 Mbit/s.
+	payloadOrderWait = 10 * time.Second
+
 	// missingAfter is when events that nobody has brought are given up and named: a
 	// minute of asking. Whoever brings them after that is still heard.
 	missingAfter = time.Minute
@@ -203,10 +207,16 @@ func (s *eventStore) advanceLocked(o *originEvents, to uint32) (missing uint64) 
 }
 
 // readyLocked takes out what need not wait any longer: all before next, and all up to
-// the last one that waited for orderWait.
+// the last one that waited for orderWait. One whose payload is still to come stays, and
+// holds up those behind it for payloadOrderWait.
 func (s *eventStore) readyLocked(o *originEvents, now time.Time) []Event {
 	count := 0
 	for i, w := range o.waiting {
+		if w.event.lacking && now.Sub(w.since) < payloadOrderWait {
+			break
+		} else if w.event.lacking {
+			continue
+		}
 		if w.sequence < o.next {
 			count = i + 1
 		} else if now.Sub(w.since) >= orderWait {
@@ -215,11 +225,32 @@ func (s *eventStore) readyLocked(o *originEvents, now time.Time) []Event {
 		}
 	}
 	var ready []Event
+	var lacking []waitingEvent
 	for _, w := range o.waiting[:count] {
-		ready = append(ready, w.event)
+		if w.event.lacking {
+			lacking = append(lacking, w)
+		} else {
+			ready = append(ready, w.event)
+		}
 	}
-	o.waiting = slices.Delete(o.waiting, 0, count)
+	o.waiting = slices.Replace(o.waiting, 0, count, lacking...)
 	return ready
+}
+
+// complete says that the payload of an event is there, and returns what is now to be
+// handed on. waited is false if the event has no turn to wait for.
+func (s *eventStore) complete(key journalKey, now time.Time) (ready []Event, waited bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, o := range s.origins { // two may have marked it
+		for i := range o.waiting {
+			if w := &o.waiting[i]; w.event.lacking && w.event.key() == key {
+				w.event.lacking, waited = false, true
+			}
+		}
+		ready = append(ready, s.readyLocked(o, now)...)
+	}
+	return ready, waited
 }
 
 func (s *eventStore) holdLocked(o *originEvents, m wire.MarkedEvent, key journalKey, raw []byte, expires time.Time) {
@@ -275,6 +306,7 @@ func (s *eventStore) tick(now time.Time) (ready []Event, lost []missing) {
 		if o.gap.IsZero() && len(o.above) > 0 {
 			o.gap = now
 		}
+		o.waiting = slices.DeleteFunc(o.waiting, func(w waitingEvent) bool { return w.event.lacking && !now.Before(w.event.Expires) })
 		ready = append(ready, s.readyLocked(o, now)...)
 		if len(o.held) == 0 && len(o.waiting) == 0 && now.Sub(o.heard) > originLife {
 			delete(s.origins, origin)

@@ -64,7 +64,7 @@ func newMembersCmd(e *env) *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&filter.name, "name", "", "only members whose name matches this expression")
-	flags.StringVar(&filter.status, "status", "", "only members whose status matches: alive, left, failed, evicted")
+	flags.StringVar(&filter.status, "status", "", "only members whose status matches: alive, suspect, failed, leaving, left, evicted")
 	flags.StringArrayVar(&filter.tags, "tag", nil, "`NAME=EXPRESSION`: only members whose tag matches; repeat for more")
 	flags.BoolVar(&detailed, "detailed", false, "show epoch, key and path as well")
 	return cmd
@@ -139,6 +139,11 @@ func (f *memberFilter) matches(m *secgossipv1.Member) bool {
 		}
 	}
 	return true
+}
+
+// isLive reports whether a member of this status is one that is talked to.
+func isLive(status string) bool {
+	return status == "alive" || status == "suspect" || status == "leaving"
 }
 
 func orEmpty(tags map[string]string) map[string]string {

@@ -46,15 +46,11 @@ hosts stayed silent.`,
 		Args:    usageArgs(cobra.RangeArgs(1, 2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var err error
-			if req.Payload, err = e.payload(args[1:]); err != nil {
+			if req.Payload, err = e.payload(args[1:], rpcauth.MaxQueryPayload); err != nil {
 				return err
 			}
-			for _, text := range tags {
-				filter, err := rpcauth.ParseTagFilter(text)
-				if err != nil {
-					return fmt.Errorf("%w: --tag: %w", errUsage, err)
-				}
-				req.Tags = append(req.Tags, filter)
+			if req.Tags, err = tagFilters(tags); err != nil {
+				return err
 			}
 			req.Name, req.Ack = args[0], !noAck
 			if cmd.Flags().Changed("timeout") && req.Timeout == 0 {
@@ -159,7 +155,7 @@ func (s *session) ask(ctx context.Context, req *rpcauth.QueryRequest, to asking,
 	if err != nil {
 		return nil, err
 	}
-	req.Cluster, req.Origin, req.LTime = s.operator.Trust.Cluster(), pki.Name(about.GetNode()), uint64(now.UnixMilli())
+	req.Cluster, req.Origin, req.LTime = s.operator.Trust.Cluster(), pki.Name(about.GetNode()), rpcauth.LamportTime(now, about.GetLtime())
 	if req.Timeout == 0 {
 		req.Timeout = min(max(time.Duration(about.GetTimeoutMs())*time.Millisecond, rpcauth.MinQueryTimeout), rpcauth.MaxQueryTimeout)
 	}

@@ -159,7 +159,7 @@ func healthOf(info *secgossipv1.GetInfoResponse, keys *secgossipv1.ListKeysRespo
 	epochs := keysStatus(keys, now)
 	v := healthView{
 		Cluster: figure("agent", "cluster"), Node: figure("agent", "name"),
-		Members: map[string]int{"alive": 0, "failed": 0, "left": 0, "evicted": 0},
+		Members: map[string]int{"alive": 0, "suspect": 0, "failed": 0, "leaving": 0, "left": 0, "evicted": 0},
 		Epoch:   epochs.Primary, AgeSeconds: epochs.AgeSeconds, Keeper: epochs.Keeper,
 		Silent: []string{}, Behind: []string{}, Flapping: []string{}, ClockOffsetS: int64(offset.Seconds()), Warnings: []warningView{},
 	}
@@ -171,12 +171,12 @@ func healthOf(info *secgossipv1.GetInfoResponse, keys *secgossipv1.ListKeysRespo
 		if m.GetStatus() == "evicted" {
 			v.evicted = append(v.evicted, m.GetName())
 		}
-		if m.GetStatus() == "failed" || m.GetStatus() == "alive" && m.GetPath() == "" && m.GetName() != v.Node {
+		if m.GetStatus() == "failed" || isLive(m.GetStatus()) && m.GetPath() == "" && m.GetName() != v.Node {
 			v.Silent = append(v.Silent, m.GetName())
 		}
 	}
 	for _, n := range epochs.Nodes {
-		if n.Status == "alive" && n.State != "current" {
+		if isLive(n.Status) && n.State != "current" {
 			v.Behind = append(v.Behind, n.Node)
 		}
 	}
@@ -234,6 +234,18 @@ func (v healthView) notReached(wait string, timeout time.Duration) error {
 	return &home.Problem{Err: err, Next: "`secgossip keys status` shows each node; wait longer by --timeout"}
 }
 
+// membersText counts members by status. That some are suspect or leaving is over in
+// seconds, and said while it is so.
+func membersText(count map[string]int) string {
+	var parts []string
+	for _, status := range []string{"alive", "suspect", "failed", "leaving", "left", "evicted"} {
+		if n := count[status]; n > 0 || status != "suspect" && status != "leaving" {
+			parts = append(parts, fmt.Sprintf("%d %s", n, status))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
 func describeHealth(w io.Writer, v healthView) {
 	epoch := "none yet"
 	if v.Epoch > 0 {
@@ -242,7 +254,7 @@ func describeHealth(w io.Writer, v healthView) {
 	table(w, [][]string{
 		{"cluster", safe(v.Cluster)},
 		{"node", safe(v.Node)},
-		{"members", fmt.Sprintf("%d alive, %d failed, %d left, %d evicted", v.Members["alive"], v.Members["failed"], v.Members["left"], v.Members["evicted"])},
+		{"members", membersText(v.Members)},
 		{"epoch", epoch},
 		{"acting keeper", safe(cmp.Or(v.Keeper, "NONE"))},
 		{"clock", fmt.Sprintf("%d s from the cluster's", v.ClockOffsetS)},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	secgossipv1 "github.com/secgossip/secgossip/api/secgossip/v1"
+	"github.com/secgossip/secgossip/rpcauth"
 )
 
 // recordView is one line of stream --json.
@@ -27,6 +29,10 @@ type recordView struct {
 	Principal string       `json:"principal,omitempty"`
 	Origin    string       `json:"origin,omitempty"` // the node that took it in
 	Members   []memberView `json:"members,omitempty"`
+	Epoch     uint64       `json:"epoch,omitempty"`
+	Action    string       `json:"action,omitempty"` // install, use or remove
+	Reason    string       `json:"reason,omitempty"`
+	Keeper    string       `json:"keeper,omitempty"`
 }
 
 func newStreamCmd(e *env) *cobra.Command {
@@ -35,7 +41,8 @@ func newStreamCmd(e *env) *cobra.Command {
 		Short: "Show events as they happen",
 		Long: `stream shows events, queries and member changes until it is stopped. A FILTER is
 what an event handler takes: user, user:NAME, query, query:NAME, member-join,
-member-leave, member-failed, member-update or *. With a filter for queries the
+member-leave, member-failed, member-update, member-reap, member-evict,
+member-quarantine, epoch or *. With a filter for queries the
 agent waits for an answer by respond until each query's deadline.`,
 		Example: "  secgossip stream user:deploy member-failed",
 		Args:    cobra.ArbitraryArgs,
@@ -117,6 +124,9 @@ func viewOf(record *secgossipv1.EventRecord) recordView {
 		view.Type, view.EventID, view.LTime = "query", q.GetQueryId(), q.GetLtime()
 		view.Name, view.Payload, view.Principal = q.GetName(), q.GetPayload(), q.GetPrincipal()
 	}
+	if e := record.GetEpoch(); e != nil {
+		view.Type, view.Epoch, view.Action, view.Reason, view.Keeper = "epoch", e.GetNumber(), e.GetAction(), e.GetReason(), e.GetKeeper()
+	}
 	if m := record.GetMember(); m != nil {
 		view.Type = m.GetType()
 		var all memberFilter
@@ -136,6 +146,9 @@ func line(v recordView) string {
 	if v.Type == "query" {
 		return fmt.Sprintf("%s %s %s by %s: %s", head, safe(v.EventID), safe(v.Name), safe(v.Principal), payloadText(v.Payload))
 	}
+	if v.Type == "epoch" {
+		return fmt.Sprintf("%s %s %d by %s: %s", head, safe(v.Action), v.Epoch, safe(v.Keeper), safe(v.Reason))
+	}
 	for _, m := range v.Members {
 		head += " " + safe(m.Name)
 	}
@@ -144,6 +157,9 @@ func line(v recordView) string {
 
 // payloadText shows a payload on one line: as text if it is that.
 func payloadText(payload []byte) string {
+	if len(payload) > rpcauth.MaxEventPayload {
+		return fmt.Sprintf("%d bytes, SHA-256 %x", len(payload), sha256.Sum256(payload))
+	}
 	if text := safe(string(payload)); text == string(payload) {
 		return text
 	}

@@ -42,6 +42,7 @@ type Agent struct {
 	handlers string          // what the banner says of them
 
 	node     *secgossip.Node
+	watcher  *observer
 	runner   *remote
 	server   *http.Server
 	metrics  *http.Server // nil: off
@@ -135,8 +136,10 @@ func (a *Agent) start(at home.Home, settle settle) error {
 		logger:  a.logger,
 		nowFunc: time.Now,
 	}
-	watcher.waves = newCoalescer(watcher.membersEvent)
-	a.running.Go(func() { watcher.waves.run(a.ctx) })
+	watcher.gather()
+	a.watcher = watcher
+	a.running.Go(func() { watcher.members.run(a.ctx) })
+	a.running.Go(func() { watcher.events.run(a.ctx) })
 	a.node, err = secgossip.New(secgossip.Config{
 		Identity:  a.identity.Identity,
 		Trust:     a.identity.Trust,
@@ -283,19 +286,20 @@ func (a *Agent) serve(verifier *rpcauth.Verifier, events *hub) error {
 		return err
 	}
 	service := &service{
-		node:   a.node,
-		runner: a.runner,
-		layers: a.layers,
-		hub:    events,
-		logs:   a.logs,
-		rpc:    a.rpc.Counters,
-		trust:  a.identity.Trust,
-		tags:   a.tagsNow,
-		retag:  a.UpdateTags,
-		leave:  func() { a.leaving.Do(func() { close(a.left) }) },
-		ctx:    a.ctx,
-		start:  a.background,
-		logger: a.logger,
+		node:      a.node,
+		runner:    a.runner,
+		layers:    a.layers,
+		hub:       events,
+		logs:      a.logs,
+		rpc:       a.rpc.Counters,
+		coalesced: a.watcher.coalesced.Load,
+		trust:     a.identity.Trust,
+		tags:      a.tagsNow,
+		retag:     a.UpdateTags,
+		leave:     func() { a.leaving.Do(func() { close(a.left) }) },
+		ctx:       a.ctx,
+		start:     a.background,
+		logger:    a.logger,
 	}
 	a.server = rpc.NewServer(gate.Wrap(rpc.Handler(service, a.logger)))
 	a.running.Go(func() {
@@ -321,8 +325,12 @@ func (a *Agent) Leave() error { return a.node.Leave() }
 // closeTimeout bounds the end of handlers and calls.
 const closeTimeout = 5 * time.Second
 
-// Close stops everything, waits for it, and then wipes the secrets.
+// Close stops everything, waits for it, and then wipes the secrets. What was gathered
+// for handlers and streams is told before they end.
 func (a *Agent) Close() error {
+	if a.watcher != nil {
+		a.watcher.stop()
+	}
 	a.closing.Lock()
 	a.cancel()
 	a.closing.Unlock()

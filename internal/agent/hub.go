@@ -21,11 +21,20 @@ type subscriber struct {
 
 	mu      sync.Mutex
 	pending []*secgossipv1.EventRecord
+	payload int // bytes of their payloads
 	dropped uint64
 }
 
-// maxPending bounds what waits for a slow reader. Records are at most 1 KiB.
-const maxPending = 1024
+const (
+	// maxPending bounds what waits for a slow reader. Records are at most 1 KiB, but for
+	// their payloads.
+	maxPending = 1024
+
+	// maxPendingPayload bounds the payloads of those, and maxBatchPayload of those that
+	// are sent in one message: a client takes 4 MiB.
+	maxPendingPayload = 8 << 20
+	maxBatchPayload   = 2 << 20
+)
 
 // maxSubscribers bounds the streams of one agent.
 const maxSubscribers = 64
@@ -84,22 +93,44 @@ func wants(filters []handler.Filter, e handler.Event) bool {
 func (s *subscriber) add(record *secgossipv1.EventRecord) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.pending) >= maxPending {
+	size := len(record.GetUser().GetPayload())
+	for len(s.pending) >= maxPending || len(s.pending) > 0 && s.payload+size > maxPendingPayload {
+		s.payload -= len(s.pending[0].GetUser().GetPayload())
+		s.pending[0] = nil // let go of the payload
 		s.pending = s.pending[1:]
 		s.dropped++
 	}
+	s.payload += size
 	s.pending = append(s.pending, record)
+	s.wakeLocked()
+}
+
+func (s *subscriber) wakeLocked() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
 	}
 }
 
-// take returns what gathered.
+// take returns what gathered, as much as fits one message. What is left wakes again.
 func (s *subscriber) take() ([]*secgossipv1.EventRecord, uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	records, dropped := s.pending, s.dropped
-	s.pending, s.dropped = nil, 0
+	count, size := 0, 0
+	for count < len(s.pending) {
+		next := len(s.pending[count].GetUser().GetPayload())
+		if count > 0 && size+next > maxBatchPayload {
+			break
+		}
+		size += next
+		count++
+	}
+	records, dropped := s.pending[:count:count], s.dropped
+	s.pending, s.dropped = s.pending[count:], 0
+	if s.payload -= size; len(s.pending) == 0 {
+		s.pending = nil
+		return records, dropped
+	}
+	s.wakeLocked()
 	return records, dropped
 }

@@ -77,6 +77,48 @@ func TestAStreamThatIsNeverReadStaysSmall(t *testing.T) {
 	}
 }
 
+// Payloads of streams that nobody reads are bounded, and so is what one message holds.
+func TestLargePayloadsOfAStreamAreBounded(t *testing.T) {
+	h := newHub()
+	s := subscribe(t, h)
+	const events = 20
+	for i := range events {
+		name := strconv.Itoa(i)
+		h.publish(handler.Event{Kind: handler.KindUser, Name: name}, &secgossipv1.EventRecord{
+			Kind: &secgossipv1.EventRecord_User{User: &secgossipv1.UserEvent{Name: name, Payload: make([]byte, 1<<20)}},
+		})
+	}
+	fire(h, events, events+1)
+	var got []string
+	var lost uint64
+	for range events {
+		select {
+		case <-s.wake:
+		default:
+			t.Fatalf("nobody is woken for what is left behind %q", got)
+		}
+		records, dropped := s.take()
+		size := 0
+		for _, r := range records {
+			size += len(r.GetUser().GetPayload())
+		}
+		if size > maxBatchPayload {
+			t.Errorf("%d bytes are sent at once, want %d at most", size, maxBatchPayload)
+		}
+		got, lost = append(got, names(records)...), lost+dropped
+		if s.payload == 0 {
+			break
+		}
+	}
+	const kept = maxPendingPayload >> 20
+	if len(got) != kept+1 || got[0] != strconv.Itoa(events-kept) || got[kept] != strconv.Itoa(events) || lost != events-kept {
+		t.Errorf("got %q, and %d lost; want the last %d", got, lost, kept+1)
+	}
+	if len(s.wake) != 0 {
+		t.Error("it is woken for nothing")
+	}
+}
+
 func TestStreamsAreBounded(t *testing.T) {
 	h := newHub()
 	var all []*subscriber

@@ -43,20 +43,27 @@ func newJudge(trust *pki.Trust, node pki.Name, since, now func() time.Time) *jud
 	}
 }
 
-// event returns the event in raw if handlers may be run for it, and remembers it.
+// event returns the event in raw if handlers may be run for it on a node of these tags,
+// and remembers it. A payload that is beside the event becomes its payload.
 //
 // Threat L12: the network process keeps the journal of events, and could forget. Within
 // a start this one remembers them; of what was run before, the runner's own journal of
 // runs knows. What was issued before that journal is complete is refused, but for the
 // time by which clocks may differ.
-func (j *judge) event(raw []byte) (*rpcauth.Event, error) {
+func (j *judge) event(raw, payload []byte, tags map[string]string) (*rpcauth.Event, error) {
 	now := j.now()
 	e, err := j.verifier.VerifyEvent(raw, now)
 	if err != nil {
 		return nil, err
 	}
+	if len(payload) > 0 || e.Size > 0 {
+		if err := e.CheckPayload(payload); err != nil {
+			return nil, err
+		}
+		e.Payload = payload
+	}
 	old := e.Issued.Before(j.since().Add(-pki.Tolerance))
-	if err := j.admit(keyOfEvent(e), e.For(j.node), old, e.Expires, now); err != nil {
+	if err := j.admit(keyOfEvent(e), e.For(j.node, tags), old, e.Expires, now); err != nil {
 		return nil, fmt.Errorf("event %q: %w", e.Name, err)
 	}
 	return e, nil

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"crypto/x509"
@@ -120,7 +121,7 @@ func TestRunnerBelievesOnlyWhatAClientSignedForThisNodeNowAndOnce(t *testing.T) 
 		if _, err := c.trust.AddIssuer(other.rawIssuer, now); err == nil {
 			t.Fatal("an issuer of another root is taken in")
 		}
-		e, err := j.event(test.raw)
+		e, err := j.event(test.raw, nil, nil)
 		switch {
 		case test.want == nil && err != nil:
 			t.Errorf("%s: %v", what, err)
@@ -130,9 +131,44 @@ func TestRunnerBelievesOnlyWhatAClientSignedForThisNodeNowAndOnce(t *testing.T) 
 			t.Errorf("%s: got %+v", what, e)
 		}
 		if err == nil {
-			if _, err := j.event(test.raw); !errors.Is(err, errSeen) {
+			if _, err := j.event(test.raw, nil, nil); !errors.Is(err, errSeen) {
 				t.Errorf("%s, again: got %v, want %v", what, err, errSeen)
 			}
+		}
+	}
+}
+
+// Threat L12: the network process gives another payload than the client has signed, and
+// shows events to a node whose tags do not fit.
+func TestRunnerChecksPayloadsAndTagsItself(t *testing.T) {
+	c := newCluster(t, "demo")
+	key := keyOf("alice")
+	_, token, err := rpcauth.Mint(c.root, rpcauth.TokenRequest{
+		Subject: "alice", Key: key.Public().(ed25519.PublicKey), Grants: []rpcauth.Grant{"event:*"},
+	}, today.Add(-time.Hour))
+	check(t, err)
+	large := bytes.Repeat([]byte("x"), 1<<20)
+	sign := func(payload []byte, tags ...rpcauth.TagFilter) []byte {
+		return must(t)(rpcauth.SignEvent(key, token, rpcauth.EventRequest{Cluster: c.trust.Cluster(), Name: "deploy", Payload: payload, Tags: tags}, today))
+	}
+	web := rpcauth.TagFilter{Tag: "role", Expr: "web.*"}
+	for what, test := range map[string]struct {
+		raw, payload []byte
+		role         string
+		want         error
+	}{
+		"with its payload":       {sign(large), large, "", nil},
+		"without it":             {sign(large), nil, "", rpcauth.ErrPayload},
+		"with less of it":        {sign(large), large[1:], "", rpcauth.ErrPayload},
+		"with another":           {sign(large), bytes.Repeat([]byte("y"), 1<<20), "", rpcauth.ErrPayload},
+		"with one that it lacks": {sign([]byte("v1")), large, "", rpcauth.ErrPayload},
+		"for such a node":        {sign(large, web), large, "web-old", nil},
+		"for another node":       {sign(large, web), large, "old-web", errElsewhere},
+	} {
+		j := newJudge(c.trust, "web-1", complete, begunToday)
+		e, err := j.event(test.raw, test.payload, map[string]string{"role": test.role})
+		if !errors.Is(err, test.want) || err == nil && !bytes.Equal(e.Payload, large) {
+			t.Errorf("%s: got %v, want %v, and the payload", what, err, test.want)
 		}
 	}
 }
@@ -148,11 +184,11 @@ func TestRunnerThatKnowsItsRunsTakesWhatCameWhileItWasAway(t *testing.T) {
 	c := newCluster(t, "demo")
 	j := newJudge(c.trust, "web-1", complete, begunToday)
 	raw := c.event(t, c.root, "alice", "event:*", nil, today.Add(-rpcauth.DefaultEventLife+time.Second))
-	if _, err := j.event(raw); err != nil {
+	if _, err := j.event(raw, nil, nil); err != nil {
 		t.Error(err)
 	}
 	j.since, j.seen = begunToday, make(map[eventKey]int64)
-	if _, err := j.event(raw); !errors.Is(err, errOld) {
+	if _, err := j.event(raw, nil, nil); !errors.Is(err, errOld) {
 		t.Errorf("got %v, want %v", err, errOld)
 	}
 }
@@ -166,20 +202,20 @@ func TestRunnerForgetsNoEventThatIsStillValid(t *testing.T) {
 	now := today
 	j := newJudge(c.trust, "web-1", begunToday, func() time.Time { return now })
 	raw := c.event(t, c.root, "alice", "event:*", nil, now)
-	if _, err := j.event(raw); err != nil {
+	if _, err := j.event(raw, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	for i := range maxSeen - 1 {
 		j.seen[eventKey{byte(i), byte(i >> 8), byte(i >> 16), 1}] = now.Add(rpcauth.MaxEventLife).UnixMilli()
 	}
-	if _, err := j.event(c.event(t, c.root, "alice", "event:*", nil, now)); !errors.Is(err, errManyEvents) {
+	if _, err := j.event(c.event(t, c.root, "alice", "event:*", nil, now), nil, nil); !errors.Is(err, errManyEvents) {
 		t.Errorf("got %v, want %v", err, errManyEvents)
 	}
-	if _, err := j.event(raw); !errors.Is(err, errSeen) {
+	if _, err := j.event(raw, nil, nil); !errors.Is(err, errSeen) {
 		t.Errorf("got %v, want %v", err, errSeen)
 	}
 	now = now.Add(rpcauth.MaxEventLife + pki.Tolerance + time.Second)
-	if _, err := j.event(c.event(t, c.root, "alice", "event:*", nil, now)); err != nil {
+	if _, err := j.event(c.event(t, c.root, "alice", "event:*", nil, now), nil, nil); err != nil {
 		t.Errorf("later there is no room: %v", err)
 	}
 	if len(j.seen) != 1 {
@@ -193,10 +229,10 @@ func TestRunnerAsksWhetherAClientWasRevoked(t *testing.T) {
 	c.trust.SetRevoked(func(kind pki.Kind, name pki.Name, _ ed25519.PublicKey, _ time.Time) bool {
 		return kind == pki.KindClient && name == "mallory"
 	})
-	if _, err := j.event(c.event(t, c.root, "mallory", "event:*", nil, today)); !errors.Is(err, pki.ErrRevoked) {
+	if _, err := j.event(c.event(t, c.root, "mallory", "event:*", nil, today), nil, nil); !errors.Is(err, pki.ErrRevoked) {
 		t.Errorf("got %v, want %v", err, pki.ErrRevoked)
 	}
-	if _, err := j.event(c.event(t, c.root, "alice", "event:*", nil, today)); err != nil {
+	if _, err := j.event(c.event(t, c.root, "alice", "event:*", nil, today), nil, nil); err != nil {
 		t.Error(err)
 	}
 }

@@ -63,7 +63,7 @@ func (a *Agent) figures() []metrics.Metric {
 		runs, failures, dropped, waiting = runs+s.Runs, failures+s.Failures, dropped+s.Dropped, waiting+uint64(s.Waiting)
 	}
 	members := map[string]float64{}
-	for _, status := range []secgossip.Status{secgossip.StatusAlive, secgossip.StatusFailed, secgossip.StatusLeft} {
+	for _, status := range secgossip.Statuses {
 		members[string(status)] = float64(f.Members[status])
 	}
 	return []metrics.Metric{

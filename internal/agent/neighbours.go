@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/secgossip/secgossip/internal/discover"
-	"github.com/secgossip/secgossip/secgossip"
 )
 
 // lookEvery is how often neighbours are looked for, as in Serf.
@@ -70,7 +69,7 @@ func (a *Agent) met() (addresses []string) {
 		addresses = append(addresses, e.String())
 	}
 	for _, m := range a.node.Members() {
-		if m.Status == secgossip.StatusAlive {
+		if m.Status.IsLive() {
 			addresses = append(addresses, m.Endpoint.String())
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -22,17 +23,35 @@ type observer struct {
 	hub     *hub
 	logger  *slog.Logger
 	nowFunc func() time.Time
-	waves   *coalescer // of member events; nil: each is delivered by itself
+	members *coalescer      // nil: each member event is delivered by itself
+	events  *eventCoalescer // nil: so is each event
+
+	coalesced atomic.Uint64 // events for which a later one stood
+}
+
+// gather has what comes in waves delivered as such, until stop.
+func (o *observer) gather() {
+	o.members = newCoalescer(o.membersEvent)
+	o.events = newEventCoalescer(o.userEvent, func(e secgossip.Event) {
+		o.coalesced.Add(1)
+		o.logger.Debug("a later event stands for this one", "event", e.Name, "event_id", hex.EncodeToString(e.ID[:]))
+	})
+}
+
+// stop delivers what is gathered, and from then on everything at once.
+func (o *observer) stop() {
+	o.members.stop()
+	o.events.stop()
 }
 
 // MemberEvent implements secgossip.Observer.
 func (o *observer) MemberEvent(kind string, m secgossip.Member) {
 	o.logger.Info("member event", "event", kind, "node", m.Name, "address", m.Endpoint.String())
-	if o.waves == nil {
+	if o.members == nil {
 		o.membersEvent(kind, []secgossip.Member{m})
 		return
 	}
-	o.waves.add(kind, m)
+	o.members.add(kind, m)
 }
 
 // membersEvent delivers a member event about all whom it befell.
@@ -50,10 +69,31 @@ func (o *observer) membersEvent(kind string, members []secgossip.Member) {
 	})
 }
 
+// EpochEvent implements secgossip.Observer.
+func (o *observer) EpochEvent(e secgossip.EpochEvent) {
+	o.logger.Info("epoch event", "event", string(e.Action), "epoch", e.Number, "reason", e.Reason)
+	o.passedOn(o.runner.epoch(e))
+	o.hub.publish(handler.Event{Kind: handler.KindEpoch}, &secgossipv1.EventRecord{
+		Seen: timestamppb.New(o.nowFunc()),
+		Kind: &secgossipv1.EventRecord_Epoch{Epoch: &secgossipv1.EpochEvent{
+			Number: e.Number, Action: string(e.Action), Reason: e.Reason, Keeper: e.Keeper, Fingerprint: e.Fingerprint,
+		}},
+	})
+}
+
 // UserEvent implements secgossip.Observer.
 func (o *observer) UserEvent(e secgossip.Event) {
+	o.logger.Info("user event", "event", e.Name, "event_id", hex.EncodeToString(e.ID[:]), "principal", e.Principal)
+	if o.events != nil && o.events.gathers(e, o.nowFunc()) {
+		o.events.add(e)
+		return
+	}
+	o.userEvent(e)
+}
+
+// userEvent delivers an event.
+func (o *observer) userEvent(e secgossip.Event) {
 	id := hex.EncodeToString(e.ID[:])
-	o.logger.Info("user event", "event", e.Name, "event_id", id, "principal", e.Principal)
 	o.passedOn(o.runner.user(e))
 	o.hub.publish(handler.Event{Kind: handler.KindUser, Name: e.Name}, &secgossipv1.EventRecord{
 		Seen: timestamppb.New(o.nowFunc()),

@@ -83,12 +83,21 @@ func (r *remote) members(kind string, members []secgossip.Member) error {
 	return nil
 }
 
+// epoch passes a step of an epoch's life on.
+func (r *remote) epoch(e secgossip.EpochEvent) error {
+	return r.link.Offer(&link.Epoch{Number: e.Number, Action: string(e.Action), Reason: e.Reason, Keeper: e.Keeper})
+}
+
 // user passes an event of a client on, behind what its signature rests on.
 func (r *remote) user(e secgossip.Event) error {
 	if err := r.tellTrust(time.Now()); err != nil {
 		return err
 	}
-	return r.link.Offer(&link.Signed{Raw: e.Raw, Origin: e.Origin})
+	signed := &link.Signed{Raw: e.Raw, Origin: e.Origin}
+	if e.Size > 0 {
+		signed.Payload = e.Payload
+	}
+	return r.link.Offer(signed)
 }
 
 // query passes a query of a client on, behind what its signature rests on. One answer

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -110,6 +111,7 @@ func (r *runner) supervise(l *link.Link, gate *gate, signals <-chan os.Signal) e
 		case end := <-served:
 			switch {
 			case end.final != nil && end.final.Problem == "":
+				r.drain(gate, signals)
 				return nil
 			case end.final != nil:
 				return &ended{end.final}
@@ -141,6 +143,30 @@ func (r *runner) supervise(l *link.Link, gate *gate, signals <-chan os.Signal) e
 				return err
 			}
 		}
+	}
+}
+
+// drainTime is how long handlers may take for what they were told of before the agent
+// stopped: its last waves, and what waited.
+const drainTime = 3 * time.Second
+
+// drain waits for handlers. A signal cuts that short.
+func (r *runner) drain(log io.Writer, signals <-chan os.Signal) {
+	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+	defer cancel()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if !r.handlers.Drain(ctx) && ctx.Err() == context.DeadlineExceeded {
+			r.logger.Warn("handlers are stopped that did not end in time")
+		}
+	}()
+	select {
+	case <-done:
+	case <-signals:
+		_, _ = fmt.Fprintln(log, "==> Caught a second signal, stopping handlers at once...")
+		cancel()
+		<-done
 	}
 }
 

@@ -120,6 +120,8 @@ func (r *runner) serve(l *link.Link, running func()) (*link.Final, error) {
 			r.signed(m)
 		case *link.Members:
 			err = r.members(m)
+		case *link.Epoch:
+			err = r.epoch(m)
 		case *link.Query:
 			err = r.query(m)
 		case *link.Issuer:
@@ -164,7 +166,7 @@ func (r *runner) begin() {
 
 // signed runs handlers for an event that holds.
 func (r *runner) signed(m *link.Signed) {
-	e, err := r.judge.event(m.Raw)
+	e, err := r.judge.event(m.Raw, m.Payload, r.tags)
 	if err == nil && m.Origin != "" {
 		_, err = pki.ParseName(m.Origin) // it becomes a variable of the handler's
 	}
@@ -248,9 +250,7 @@ func (r *runner) answer(a handler.Answer) {
 // that was broken into can make it up, as it can make up members.
 func (r *runner) members(m *link.Members) error {
 	kind := handler.Kind(m.Event)
-	switch kind {
-	case handler.KindMemberJoin, handler.KindMemberLeave, handler.KindMemberFailed, handler.KindMemberUpdate, handler.KindMemberReap:
-	default:
+	if !kind.OfMembers() {
 		return fmt.Errorf("%w: a member event %q", errTold, m.Event)
 	}
 	e := handler.Event{Kind: kind, SelfName: string(r.public.Name), SelfTags: r.tags}
@@ -266,6 +266,28 @@ func (r *runner) members(m *link.Members) error {
 		return fmt.Errorf("%w: a member event about nobody", errTold)
 	}
 	r.handlers.Dispatch(e)
+	return nil
+}
+
+// epoch runs handlers for a step of an epoch's life. That is the network process's word
+// too: the runner holds no epoch.
+func (r *runner) epoch(m *link.Epoch) error {
+	switch secgossip.EpochAction(m.Action) {
+	case secgossip.EpochInstall, secgossip.EpochUse, secgossip.EpochRemove:
+	default:
+		return fmt.Errorf("%w: the step %q of an epoch", errTold, m.Action)
+	}
+	if m.Keeper != "" {
+		if _, err := pki.ParseName(m.Keeper); err != nil {
+			return fmt.Errorf("%w: %w", errTold, err)
+		}
+	}
+	r.handlers.Dispatch(handler.Event{
+		Kind:     handler.KindEpoch,
+		Epoch:    handler.Epoch{Number: m.Number, Action: m.Action, Reason: m.Reason, Keeper: m.Keeper},
+		SelfName: string(r.public.Name),
+		SelfTags: r.tags,
+	})
 	return nil
 }
 

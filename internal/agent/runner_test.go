@@ -92,6 +92,9 @@ func TestRunnerEndsWhenItIsToldWhatNoHonestProcessSays(t *testing.T) {
 		"no name":                          about("member-join", "", nil),
 		"a name with a newline":            about("member-join", "web-2\nweb-3", nil),
 		"a tag with a newline":             about("member-join", "web-2", map[string]string{"role": "a\nb"}),
+		"a member event of epochs":         about("epoch", "web-2", nil),
+		"an unknown step of an epoch":      &link.Epoch{Number: 7, Action: "burn"},
+		"a keeper with a newline":          &link.Epoch{Number: 7, Action: "use", Keeper: "a\nb"},
 		"nobody":                           &link.Members{Event: "member-join"},
 		"tags of its own with a newline":   &link.Tags{Tags: map[string]string{"role": "a\nb"}},
 	} {
@@ -146,7 +149,7 @@ func TestRunnerTakesOldEventsOnlyWhenAskedTo(t *testing.T) {
 		check(t, err)
 		j := newJudge(c.trust, "web-1", r.since, begunToday)
 		check(t, r.started.open(today))
-		_, err = j.event(c.event(t, c.root, "alice", "event:*", nil, today.Add(-4*time.Minute)))
+		_, err = j.event(c.event(t, c.root, "alice", "event:*", nil, today.Add(-4*time.Minute)), nil, nil)
 		if (err == nil) != asked {
 			t.Errorf("asked for old events: %t; got %v", asked, err)
 		}

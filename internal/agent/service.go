@@ -35,8 +35,16 @@ type service struct {
 	retag  func(set map[string]string, deleted []string) (map[string]string, error)
 	leave  func() // starts leaving; the agent stops after
 	ctx    context.Context
+
+	coalesced func() uint64 // events for which a later one stood
+
 	start  func(func()) bool // runs something that the agent waits for at its end
 	logger *slog.Logger
+}
+
+// PrepareEvent says what a client has to know to sign an event.
+func (s *service) PrepareEvent(context.Context, *secgossipv1.PrepareEventRequest) (*secgossipv1.PrepareEventResponse, error) {
+	return &secgossipv1.PrepareEventResponse{Ltime: s.node.EventTime()}, nil
 }
 
 // FireEvent takes in an event. The caller must have signed it itself: nobody
@@ -46,7 +54,7 @@ func (s *service) FireEvent(ctx context.Context, req *secgossipv1.FireEventReque
 	if !ok {
 		return nil, connect.NewError(connect.CodeUnauthenticated, "unauthenticated")
 	}
-	event, err := s.node.Fire(req.GetEvent(), principal.Key)
+	event, err := s.node.FireLarge(req.GetEvent(), req.GetPayload(), principal.Key)
 	if err != nil {
 		return nil, s.refusal(err)
 	}
@@ -70,7 +78,7 @@ func (s *service) refusal(err error) error {
 		code = connect.CodeFailedPrecondition
 	case errors.Is(err, secgossip.ErrStep), errors.Is(err, secgossip.ErrRevoke), errors.Is(err, secgossip.ErrRevocations):
 		code = connect.CodeOutOfRange
-	case errors.Is(err, secgossip.ErrTooLarge), errors.Is(err, secgossip.ErrOrigin), errors.Is(err, errQueryID), isRefusal(err):
+	case errors.Is(err, secgossip.ErrTooLarge), errors.Is(err, secgossip.ErrPayload), errors.Is(err, errFollow), errors.Is(err, secgossip.ErrOrigin), errors.Is(err, errQueryID), isRefusal(err):
 		code = connect.CodeInvalidArgument
 	default:
 		s.logger.Error("rpc failed", "error", err)
@@ -132,6 +140,7 @@ func (s *service) GetInfo(context.Context, *secgossipv1.GetInfoRequest) (*secgos
 	for name, values := range s.node.Info() {
 		sections[name] = values
 	}
+	sections["gossip"]["events_coalesced"] = fmt.Sprint(s.coalesced())
 	for _, h := range s.runner.fares().handlers {
 		for _, layer := range h.Layers {
 			sections["sandbox"][fmt.Sprintf("%d %s", h.Number, layer.Name)] = fmt.Sprintf("enforced: %t (%s)", layer.Enforced, layer.Detail)
@@ -215,7 +224,12 @@ func (s *service) StreamEvents(ctx context.Context, req *secgossipv1.StreamEvent
 		case <-ctx.Done():
 			return nil
 		case <-s.ctx.Done():
-			return nil
+			// What was gathered until the agent stopped is still told.
+			records, dropped := subscriber.take()
+			if len(records) == 0 || s.stillGood(ctx) != nil {
+				return nil
+			}
+			return stream.Send(&secgossipv1.StreamEventsResponse{Records: records, Dropped: dropped})
 		case <-recheck.C:
 			if err := s.stillGood(ctx); err != nil {
 				return err

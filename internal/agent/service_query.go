@@ -18,10 +18,11 @@ func (s *service) PrepareQuery(context.Context, *secgossipv1.PrepareQueryRequest
 	out := &secgossipv1.PrepareQueryResponse{
 		Node:      s.node.Name(),
 		TimeoutMs: uint64(s.node.QueryTimeout() / time.Millisecond),
+		Ltime:     s.node.QueryTime(),
 	}
 	for _, m := range s.node.Members() {
 		out.Members++
-		if m.Status == secgossip.StatusAlive {
+		if m.Status.IsLive() {
 			out.Alive++
 		}
 	}

@@ -57,6 +57,9 @@ func (v eventVerifier) VerifyEvent(raw []byte, now time.Time) (secgossip.Event, 
 		ClientKey: [32]byte(e.Token.Key),
 		TokenID:   e.Token.ID,
 		Raw:       raw,
+		Digest:    e.Digest,
+		Size:      e.Size,
+		For:       func(node string, tags map[string]string) bool { return e.For(pki.Name(node), tags) },
 	}, nil
 }
 

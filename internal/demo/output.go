@@ -44,7 +44,7 @@ func (n *narrator) line(indent, format string, args []any) {
 
 // fire makes memo fire an event that the handlers of all nodes will see.
 func (c *cluster) fire(ctx context.Context, name, payload string) error {
-	if _, err := c.Ask(ctx, memo, c.nodes[0], "event", name, payload); err != nil {
+	if _, err := c.Ask(ctx, memo, c.nodes[0], "event", "--coalesce=false", name, payload); err != nil {
 		return err
 	}
 	c.fired = append(c.fired, payload)

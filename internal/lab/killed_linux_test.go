@@ -84,7 +84,7 @@ func TestKillingEitherProcessEndsBothAndRunsNothingTwice(t *testing.T) {
 					defer close(firing)
 					for ctx.Err() == nil {
 						// It fails when the agent is killed meanwhile.
-						_, _ = l.Ask(ctx, n.Name, n, "--timeout", "5s", "event", "note", fmt.Sprintf("%d\n", fired.Add(1)))
+						_, _ = l.Ask(ctx, n.Name, n, "--timeout", "5s", "event", "--coalesce=false", "note", fmt.Sprintf("%d\n", fired.Add(1)))
 					}
 				}()
 				// Not a wait for anything: chance is what is tested.

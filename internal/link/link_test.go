@@ -35,10 +35,11 @@ func messages(side Side) []Message {
 		}
 	}
 	return []Message{
-		&Running{}, &Signed{Raw: []byte("event")},
+		&Running{}, &Signed{Raw: []byte("event")}, &Signed{Raw: []byte("event"), Origin: "web-1", Payload: []byte("payload")},
 		&Members{Event: "member-join", Members: []Member{
 			{Name: "web-1", Addr: []byte{192, 0, 2, 1}, Tags: map[string]string{"role": "web", "a": ""}}, {Name: "web-2"},
 		}},
+		&Epoch{Number: 7, Action: "use", Reason: "age", Keeper: "web-1"},
 		&Query{Query: "00", Raw: []byte("query"), Deadline: 1 << 41},
 		&Issuer{Certificate: []byte("certificate")}, &Revocation{Statement: []byte("statement"), Credential: []byte("credential")},
 		&Tags{Tags: map[string]string{"role": "web"}}, &Tags{},
@@ -113,6 +114,7 @@ func TestWhatNoHonestSideWritesIsRefused(t *testing.T) {
 func TestLimitsHoldForBothEnds(t *testing.T) {
 	long := strings.Repeat("a", MaxName+1)
 	for what, m := range map[string]Message{
+		"payload":    &Signed{Payload: make([]byte, MaxPayload+1)},
 		"event":      &Signed{Raw: make([]byte, maxSigned+1)},
 		"query":      &Query{Raw: make([]byte, maxSigned+1)},
 		"query's id": &Query{Query: long},
@@ -168,6 +170,7 @@ func TestLargestMessagesFitTheirFrames(t *testing.T) {
 		&Handler{Spec: text, Title: text, Program: text, Filters: names[:MaxName], User: name, Degraded: text, Layers: layers},
 		&Run{Program: text, Event: name, Name: name, EventID: name, Principal: name, Problem: text,
 			Stdout: make([]byte, MaxOutput), Stderr: make([]byte, MaxOutput)},
+		&Signed{Raw: make([]byte, maxSigned), Origin: name, Payload: make([]byte, MaxPayload)},
 		&Answer{Query: name, Output: make([]byte, MaxAnswer)}, &Members{Event: name, Members: members},
 		&Final{Problem: text, Hint: text}, &Checked{Problem: text, Hint: text},
 	} {
@@ -307,7 +310,7 @@ func TestNothingWaitsForASideThatIsStuck(t *testing.T) {
 func TestFramesOfNoOrOfTooManyBytesEndTheLink(t *testing.T) {
 	for _, size := range []uint32{0, MaxFrame + 1, 1<<32 - 1} {
 		a, b := socketPair(t)
-		go b.Write(append(binary.BigEndian.AppendUint32(nil, size), kindSigned))
+		go b.Write(append(binary.BigEndian.AppendUint32(nil, size), kindTags))
 		if m, err := New(a, Runner).Receive(); err == nil {
 			t.Errorf("a frame of %d bytes is taken as %T", size, m)
 		}

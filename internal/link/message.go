@@ -39,6 +39,7 @@ const (
 	kindChecked
 	kindApplied
 	kindFinal
+	kindEpoch
 )
 
 // Limits of what is inside a frame.
@@ -47,6 +48,8 @@ const (
 	MaxOutput = 64 << 10
 	// MaxAnswer is the most that answers a query, as package handler has it.
 	MaxAnswer = 1 << 20
+	// MaxPayload is the most that travels beside an event, as rpcauth has it.
+	MaxPayload = 1 << 20
 	// MaxMembers is how many members one event is about at most. With 64 bytes of name
 	// and 512 of tags each they fit a frame of theirs.
 	MaxMembers = 1024
@@ -77,6 +80,8 @@ func limit(kind byte) int {
 		return 2*MaxOutput + MaxFrame
 	case kindAnswer:
 		return MaxAnswer + MaxFrame
+	case kindSigned:
+		return MaxPayload + MaxFrame
 	case kindHandler:
 		return 3 * MaxFrame
 	case kindMembers, kindReloaded:
@@ -195,8 +200,9 @@ type Running struct{}
 // Signed is an event of a client, as it was signed. The runner judges it itself. Which
 // node took it in from the client is the network process's word.
 type Signed struct {
-	Raw    []byte `cbor:"1,keyasint"`
-	Origin string `cbor:"2,keyasint,omitempty"`
+	Raw     []byte `cbor:"1,keyasint"`
+	Origin  string `cbor:"2,keyasint,omitempty"`
+	Payload []byte `cbor:"3,keyasint,omitempty"` // one that is beside the event
 }
 
 // Members is a member event: nothing of it is signed, so it is the network process's
@@ -211,6 +217,14 @@ type Member struct {
 	Name string            `cbor:"1,keyasint"`
 	Addr []byte            `cbor:"2,keyasint"` // 4 or 16 bytes; none if it is not known
 	Tags map[string]string `cbor:"3,keyasint"`
+}
+
+// Epoch is a step of an epoch's life, likewise.
+type Epoch struct {
+	Number uint64 `cbor:"1,keyasint"`
+	Action string `cbor:"2,keyasint"`
+	Reason string `cbor:"3,keyasint"`
+	Keeper string `cbor:"4,keyasint"`
 }
 
 // Query is a query of a client, as it was signed, for handlers to answer.
@@ -292,6 +306,7 @@ func (*Reread) kind() byte     { return kindReread }
 func (*Checked) kind() byte    { return kindChecked }
 func (*Applied) kind() byte    { return kindApplied }
 func (*Final) kind() byte      { return kindFinal }
+func (*Epoch) kind() byte      { return kindEpoch }
 
 // empty is a message of a kind that this side may send, to be filled; nil if there is
 // none.
@@ -304,7 +319,7 @@ func (s Side) empty(kind byte) Message {
 	} else {
 		all = []Message{
 			new(Running), new(Signed), new(Members), new(Query), new(Issuer), new(Revocation), new(Tags), new(Ask),
-			new(Reread), new(Checked), new(Applied), new(Final),
+			new(Reread), new(Checked), new(Applied), new(Final), new(Epoch),
 		}
 	}
 	for _, m := range all {
@@ -418,8 +433,10 @@ func (m *Answer) check() error {
 	return bound(len(m.Output) <= MaxAnswer && within(MaxName, m.Query))
 }
 
-func (*Running) check() error  { return nil }
-func (m *Signed) check() error { return bound(len(m.Raw) <= maxSigned && within(MaxName, m.Origin)) }
+func (*Running) check() error { return nil }
+func (m *Signed) check() error {
+	return bound(len(m.Raw) <= maxSigned && len(m.Payload) <= MaxPayload && within(MaxName, m.Origin))
+}
 
 func (m *Members) check() error {
 	ok := within(MaxName, m.Event) && len(m.Members) <= MaxMembers
@@ -454,6 +471,8 @@ func (m *Applied) check() error {
 }
 
 func (m *Final) check() error { return bound(within(MaxText, m.Problem, m.Hint)) }
+
+func (m *Epoch) check() error { return bound(within(MaxName, m.Action, m.Reason, m.Keeper)) }
 
 func boundTags(tags map[string]string) bool {
 	ok := len(tags) <= maxTags

@@ -1,6 +1,8 @@
 package rpc
 
 import (
+	"bytes"
+	"encoding/base64"
 	"errors"
 	"io"
 	"net"
@@ -8,8 +10,16 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"connectrpc.com/connect/v2"
+
+	"github.com/secgossip/secgossip/api/secgossip/v1/secgossipv1connect"
+	"github.com/secgossip/secgossip/rpcauth"
 )
 
 // serveBounded serves handler, without TLS so that a test can write by hand.
@@ -141,6 +151,70 @@ func TestTheDeadlineOfABodyEndsWithIt(t *testing.T) {
 			t.Errorf("after the body: deadline %v, want none", last)
 		}
 	}), time.Minute, time.Minute).ServeHTTP(d, r)
+}
+
+// Only what carries a payload may be large.
+func TestBodiesHaveTheLimitOfTheirCall(t *testing.T) {
+	for path, most := range map[string]int64{
+		secgossipv1connect.AgentServiceFireEventProcedure:    largeRequest,
+		secgossipv1connect.AgentServiceRespondQueryProcedure: largeRequest,
+		secgossipv1connect.AgentServiceFollowEventProcedure:  MaxRequest,
+		secgossipv1connect.AgentServiceJoinProcedure:         MaxRequest,
+	} {
+		r := httptest.NewRequest(http.MethodPost, path, bytes.NewReader(make([]byte, 2<<20)))
+		bounded(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			if n, err := io.Copy(io.Discard, r.Body); n != most || err == nil {
+				t.Errorf("%s: %d bytes are read, %v; want %d and an error", path, n, err, most)
+			}
+		}), time.Minute, time.Minute).ServeHTTP(&deadlines{}, r)
+	}
+	if event := base64.StdEncoding.EncodedLen(rpcauth.MaxEventSize) + base64.StdEncoding.EncodedLen(rpcauth.MaxLargePayload) + 100; event > largeRequest {
+		t.Errorf("the largest event has %d bytes in JSON, and %d are allowed", event, largeRequest)
+	}
+}
+
+// However many clients send payloads at once, few are in memory. The others wait, and hear
+// that there are too many.
+func TestFewLargeRequestsAreHeldAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		var reading, most, refused atomic.Int32
+		handler := bounded(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			first, err := io.ReadFull(r.Body, make([]byte, MaxRequest))
+			if err != nil || first != MaxRequest {
+				t.Errorf("of each the beginning is read: got %d bytes, %v", first, err)
+			}
+			n, err := io.Copy(io.Discard, r.Body)
+			if connect.CodeOf(err) == connect.CodeResourceExhausted && n == 0 {
+				refused.Add(1)
+				return
+			}
+			if n != 1000 || err != nil {
+				t.Errorf("got %d more bytes, %v", n, err)
+			}
+			most.Store(max(most.Load(), reading.Add(1)))
+			<-release
+			reading.Add(-1)
+		}), 10*time.Second, time.Minute)
+		var all sync.WaitGroup
+		call := func() {
+			r := httptest.NewRequest(http.MethodPost, secgossipv1connect.AgentServiceFireEventProcedure, bytes.NewReader(make([]byte, MaxRequest+1000)))
+			handler.ServeHTTP(&deadlines{}, r)
+		}
+		for range maxLargeRequests + 5 {
+			all.Go(call)
+		}
+		time.Sleep(20 * time.Second)
+		if most.Load() != maxLargeRequests || refused.Load() != 5 {
+			t.Errorf("%d are held at once and %d refused, want %d and 5", most.Load(), refused.Load(), maxLargeRequests)
+		}
+		all.Go(call)
+		close(release) // it has its turn now
+		all.Wait()
+		if refused.Load() != 5 {
+			t.Error("one that came when there was room was refused")
+		}
+	})
 }
 
 func TestABodyOverTheLimitIsCutOff(t *testing.T) {

@@ -345,9 +345,9 @@ func TestEveryProcedureHasARule(t *testing.T) {
 func TestTooLongARequestIsRefused(t *testing.T) {
 	a := startAgent(t)
 	client := a.client(t, "ops", "admin")
-	_, err := client.FireEvent(t.Context(), &secgossipv1.FireEventRequest{Event: make([]byte, MaxRequest)})
-	wantCode(t, "64 KiB and a few", err, connect.CodeResourceExhausted)
-	if _, err := client.FireEvent(t.Context(), &secgossipv1.FireEventRequest{Event: make([]byte, MaxRequest-16)}); err != nil {
+	_, err := client.FireEvent(t.Context(), &secgossipv1.FireEventRequest{Payload: make([]byte, largeRequest)})
+	wantCode(t, "a few bytes more", err, connect.CodeResourceExhausted)
+	if _, err := client.FireEvent(t.Context(), &secgossipv1.FireEventRequest{Payload: make([]byte, largeRequest-16)}); err != nil {
 		t.Errorf("just below: %v", err)
 	}
 }

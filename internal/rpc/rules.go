@@ -10,6 +10,7 @@ import (
 func Rules() map[string]rpcauth.Rule {
 	return map[string]rpcauth.Rule{
 		secgossipv1connect.AgentServiceFireEventProcedure:    {AnyOf: []rpcauth.Verb{rpcauth.FireEvent}, Mutates: true},
+		secgossipv1connect.AgentServiceFollowEventProcedure:  {AnyOf: []rpcauth.Verb{rpcauth.FireEvent}},
 		secgossipv1connect.AgentServiceListMembersProcedure:  {AnyOf: []rpcauth.Verb{rpcauth.MembersRead}},
 		secgossipv1connect.AgentServiceGetInfoProcedure:      {AnyOf: []rpcauth.Verb{rpcauth.MembersRead}},
 		secgossipv1connect.AgentServiceStreamEventsProcedure: {AnyOf: []rpcauth.Verb{rpcauth.Monitor}},
@@ -25,6 +26,7 @@ func Rules() map[string]rpcauth.Rule {
 		secgossipv1connect.AgentServiceStreamLogsProcedure:        {AnyOf: []rpcauth.Verb{rpcauth.Monitor}},
 		secgossipv1connect.AgentServiceEstimateRoundTripProcedure: {AnyOf: []rpcauth.Verb{rpcauth.MembersRead}},
 
+		secgossipv1connect.AgentServicePrepareEventProcedure: {AnyOf: []rpcauth.Verb{rpcauth.FireEvent}},
 		secgossipv1connect.AgentServicePrepareQueryProcedure: {AnyOf: []rpcauth.Verb{rpcauth.AskQuery}},
 		secgossipv1connect.AgentServiceAskQueryProcedure:     {AnyOf: []rpcauth.Verb{rpcauth.AskQuery}, Mutates: true},
 		secgossipv1connect.AgentServiceRespondQueryProcedure: {AnyOf: []rpcauth.Verb{rpcauth.AnswerQuery}, Mutates: true},

@@ -6,16 +6,22 @@ import (
 	"net/http"
 	"time"
 
+	"connectrpc.com/connect/v2"
+
 	"github.com/secgossip/secgossip/api/secgossip/v1/secgossipv1connect"
 )
 
-// MaxRequest is the longest request body in bytes. The largest request there is,
-// FireEvent in JSON, has 5.5 kB; the rest is room for requests to come.
+// MaxRequest is the longest request body in bytes, for all but two: a signed event in
+// JSON has 5.5 kB, and the rest is room for requests to come.
 const MaxRequest = 64 << 10
 
-// maxAnswerRequest is MaxRequest for RespondQuery alone: an answer of 1 MiB, in the
-// base64 of JSON.
-const maxAnswerRequest = 1<<20*4/3 + 1<<10
+// largeRequest is MaxRequest for FireEvent and RespondQuery: a payload or an answer of 1
+// MiB, in the base64 of JSON, and an event.
+const largeRequest = 1<<20*4/3 + 8<<10
+
+// maxLargeRequests is how many requests are read beyond MaxRequest at once: 45 MiB with
+// what is decoded of them. The next one waits for its turn half as long as a body may take.
+const maxLargeRequests = 16
 
 // How long a caller may keep us waiting, and how much it may make us hold.
 const (
@@ -57,19 +63,59 @@ func NewServer(handler http.Handler) *http.Server {
 // back may come from anybody with a certificate. A server stream may last for
 // days, so there is no timeout for a call as a whole.
 func bounded(next http.Handler, body, stall time.Duration) http.Handler {
+	turns := make(chan struct{}, maxLargeRequests)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		control := http.NewResponseController(w)
 		if r.Body != nil && r.Body != http.NoBody {
 			// Errors: both protocols of our server have deadlines.
 			_ = control.SetReadDeadline(time.Now().Add(body))
-			most := int64(MaxRequest)
-			if r.URL.Path == secgossipv1connect.AgentServiceRespondQueryProcedure {
-				most = maxAnswerRequest
+			switch r.URL.Path {
+			case secgossipv1connect.AgentServiceFireEventProcedure, secgossipv1connect.AgentServiceRespondQueryProcedure:
+				large := &largeBody{ReadCloser: http.MaxBytesReader(w, r.Body, largeRequest), turns: turns, patience: body / 2} // before the caller gives up
+				defer large.giveBack()
+				r.Body = large
+			default:
+				r.Body = http.MaxBytesReader(w, r.Body, MaxRequest)
 			}
-			r.Body = &timedBody{ReadCloser: http.MaxBytesReader(w, r.Body, most), control: control}
+			r.Body = &timedBody{ReadCloser: r.Body, control: control}
 		}
 		next.ServeHTTP(&timedWriter{ResponseWriter: w, control: control, stall: stall}, r)
 	})
+}
+
+// largeBody is a body of which no more than MaxRequest is read before it has its turn.
+// The turn lasts as long as the call.
+type largeBody struct {
+	io.ReadCloser
+	turns    chan struct{}
+	patience time.Duration
+	read     int
+	has      bool
+}
+
+func (b *largeBody) Read(p []byte) (int, error) {
+	if !b.has && b.read < MaxRequest {
+		n, err := b.ReadCloser.Read(p[:min(len(p), MaxRequest-b.read)])
+		b.read += n
+		return n, err
+	}
+	if !b.has {
+		patience := time.NewTimer(b.patience)
+		defer patience.Stop()
+		select {
+		case b.turns <- struct{}{}:
+			b.has = true
+		case <-patience.C:
+			return 0, connect.NewError(connect.CodeResourceExhausted, "too many large requests at once; try again")
+		}
+	}
+	return b.ReadCloser.Read(p)
+}
+
+func (b *largeBody) giveBack() {
+	if b.has {
+		<-b.turns
+	}
 }
 
 // timedBody lifts the read deadline once the body was read: what follows on the

@@ -176,7 +176,7 @@ func (h honestWork) join(b *testing.B) string {
 func (h honestWork) event(b *testing.B) string {
 	payload := rand.Text()
 	begun := time.Now()
-	_, err := h.c.Ask(b.Context(), keeper, h.c.nodes[1], "event", "deploy", payload)
+	_, err := h.c.Ask(b.Context(), keeper, h.c.nodes[1], "event", "--coalesce=false", "deploy", payload)
 	if err == nil {
 		err = lab.Await(b.Context(), func(context.Context) error {
 			lines, err := lab.ReadLines(h.output)

@@ -93,7 +93,10 @@ func (RotationStep) EnumDescriptor() ([]byte, []int) {
 type FireEventRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The event as the client signed it: a COSE_Sign1, at most 4096 bytes.
-	Event         []byte `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
+	Event []byte `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
+	// The payload, if the event holds no more of it than digest and size: 513 bytes to
+	// 1 MiB. Empty otherwise.
+	Payload       []byte `protobuf:"bytes,2,opt,name=payload,proto3" json:"payload,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -135,12 +138,19 @@ func (x *FireEventRequest) GetEvent() []byte {
 	return nil
 }
 
+func (x *FireEventRequest) GetPayload() []byte {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
 // FireEventResponse says under which marks the event goes round.
 type FireEventResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The event's id: 16 bytes, as 32 lower-case hexadecimal digits.
 	EventId string `protobuf:"bytes,1,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
-	// The event's Lamport time in this cluster, a count without a unit.
+	// The event's Lamport time, as the client signed it.
 	Ltime         uint64 `protobuf:"varint,2,opt,name=ltime,proto3" json:"ltime,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -566,10 +576,10 @@ type StreamEventsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Filters in the words of event handlers: "*", "user", "user:NAME",
 	// "query", "query:NAME", "member-join", "member-leave", "member-failed",
-	// "member-update", "member-reap". A stream with a filter that begins with "query"
-	// is taken for one that answers: the agent then waits for that until the deadline.
-	// A record is sent when any of them fits; no filter at all
-	// means "*". At most 32, each at most 80 bytes.
+	// "member-update", "member-reap", "member-evict", "member-quarantine", "epoch". A
+	// stream with a filter that begins with "query" is taken for one that answers: the
+	// agent then waits for that until the deadline. A record is sent when any of them
+	// fits; no filter at all means "*". At most 32, each at most 80 bytes.
 	Filters       []string `protobuf:"bytes,1,rep,name=filters,proto3" json:"filters,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -682,6 +692,7 @@ type EventRecord struct {
 	//	*EventRecord_User
 	//	*EventRecord_Member
 	//	*EventRecord_Query
+	//	*EventRecord_Epoch
 	Kind          isEventRecord_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -758,6 +769,15 @@ func (x *EventRecord) GetQuery() *Query {
 	return nil
 }
 
+func (x *EventRecord) GetEpoch() *EpochEvent {
+	if x != nil {
+		if x, ok := x.Kind.(*EventRecord_Epoch); ok {
+			return x.Epoch
+		}
+	}
+	return nil
+}
+
 type isEventRecord_Kind interface {
 	isEventRecord_Kind()
 }
@@ -777,11 +797,18 @@ type EventRecord_Query struct {
 	Query *Query `protobuf:"bytes,20,opt,name=query,proto3,oneof"`
 }
 
+type EventRecord_Epoch struct {
+	// The agent's node took a step of an epoch's life.
+	Epoch *EpochEvent `protobuf:"bytes,21,opt,name=epoch,proto3,oneof"`
+}
+
 func (*EventRecord_User) isEventRecord_Kind() {}
 
 func (*EventRecord_Member) isEventRecord_Kind() {}
 
 func (*EventRecord_Query) isEventRecord_Kind() {}
+
+func (*EventRecord_Epoch) isEventRecord_Kind() {}
 
 // UserEvent is an event that a client fired and this agent verified.
 type UserEvent struct {
@@ -792,7 +819,7 @@ type UserEvent struct {
 	Ltime uint64 `protobuf:"varint,2,opt,name=ltime,proto3" json:"ltime,omitempty"`
 	// The event's name, 1 to 64 bytes of ASCII letters, digits, '.', '_' and '-'.
 	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
-	// The payload as it was signed, at most 512 bytes, any bytes.
+	// The payload as it was signed, at most 1 MiB, any bytes.
 	Payload []byte `protobuf:"bytes,4,opt,name=payload,proto3" json:"payload,omitempty"`
 	// Whether a later event of the same name may stand for this one.
 	Coalesce bool `protobuf:"varint,5,opt,name=coalesce,proto3" json:"coalesce,omitempty"`
@@ -922,7 +949,8 @@ func (x *UserEvent) GetOrigin() string {
 // MemberEvent is a change of one kind that befell one or more members.
 type MemberEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// One of member-join, member-leave, member-failed, member-update, member-reap.
+	// One of member-join, member-leave, member-failed, member-update, member-reap,
+	// member-evict, member-quarantine.
 	Type string `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
 	// The members it befell, as they are after the change.
 	Members       []*Member `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"`
@@ -2913,7 +2941,10 @@ type PrepareQueryResponse struct {
 	// How many members are known.
 	Members uint32 `protobuf:"varint,3,opt,name=members,proto3" json:"members,omitempty"`
 	// How many of them are alive.
-	Alive         uint32 `protobuf:"varint,4,opt,name=alive,proto3" json:"alive,omitempty"`
+	Alive uint32 `protobuf:"varint,4,opt,name=alive,proto3" json:"alive,omitempty"`
+	// The Lamport time of queries that the agent's node has come to; see
+	// PrepareEventResponse.
+	Ltime         uint64 `protobuf:"varint,5,opt,name=ltime,proto3" json:"ltime,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2972,6 +3003,13 @@ func (x *PrepareQueryResponse) GetMembers() uint32 {
 func (x *PrepareQueryResponse) GetAlive() uint32 {
 	if x != nil {
 		return x.Alive
+	}
+	return 0
+}
+
+func (x *PrepareQueryResponse) GetLtime() uint64 {
+	if x != nil {
+		return x.Ltime
 	}
 	return 0
 }
@@ -3942,13 +3980,348 @@ func (x *StreamLogsResponse) GetDropped() uint64 {
 	return 0
 }
 
+// FollowEventRequest says which event is followed, and for how long.
+type FollowEventRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The event as the client signed it: a COSE_Sign1, at most 4096 bytes. The caller must
+	// be that client.
+	Event []byte `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
+	// How long members are waited for, in milliseconds: 1 to 3,600,000.
+	TimeoutMs     uint64 `protobuf:"varint,2,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FollowEventRequest) Reset() {
+	*x = FollowEventRequest{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FollowEventRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FollowEventRequest) ProtoMessage() {}
+
+func (x *FollowEventRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FollowEventRequest.ProtoReflect.Descriptor instead.
+func (*FollowEventRequest) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *FollowEventRequest) GetEvent() []byte {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+func (x *FollowEventRequest) GetTimeoutMs() uint64 {
+	if x != nil {
+		return x.TimeoutMs
+	}
+	return 0
+}
+
+// FollowEventResponse is a batch of news about an event.
+type FollowEventResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The live members that it is for, ascending. Set in the first message and in no other.
+	Targets []string `protobuf:"bytes,1,rep,name=targets,proto3" json:"targets,omitempty"`
+	// Those that have said since the message before that they have it.
+	Confirmed []string `protobuf:"bytes,2,rep,name=confirmed,proto3" json:"confirmed,omitempty"`
+	// Set in the last message and in no other.
+	Summary       *FollowSummary `protobuf:"bytes,3,opt,name=summary,proto3" json:"summary,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FollowEventResponse) Reset() {
+	*x = FollowEventResponse{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FollowEventResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FollowEventResponse) ProtoMessage() {}
+
+func (x *FollowEventResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FollowEventResponse.ProtoReflect.Descriptor instead.
+func (*FollowEventResponse) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *FollowEventResponse) GetTargets() []string {
+	if x != nil {
+		return x.Targets
+	}
+	return nil
+}
+
+func (x *FollowEventResponse) GetConfirmed() []string {
+	if x != nil {
+		return x.Confirmed
+	}
+	return nil
+}
+
+func (x *FollowEventResponse) GetSummary() *FollowSummary {
+	if x != nil {
+		return x.Summary
+	}
+	return nil
+}
+
+// FollowSummary says how it ended.
+type FollowSummary struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The members that have not said it, and those that the event names and that are not
+	// alive, ascending.
+	Missing       []string `protobuf:"bytes,1,rep,name=missing,proto3" json:"missing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FollowSummary) Reset() {
+	*x = FollowSummary{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FollowSummary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FollowSummary) ProtoMessage() {}
+
+func (x *FollowSummary) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FollowSummary.ProtoReflect.Descriptor instead.
+func (*FollowSummary) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *FollowSummary) GetMissing() []string {
+	if x != nil {
+		return x.Missing
+	}
+	return nil
+}
+
+// EpochEvent is a step of an epoch's life, as the answering agent's node took it.
+type EpochEvent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The epoch's number.
+	Number uint64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	// One of install, use, remove.
+	Action string `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"`
+	// Why the epoch was made, as its keeper said; empty when that is not known.
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The node that made it.
+	Keeper string `protobuf:"bytes,4,opt,name=keeper,proto3" json:"keeper,omitempty"`
+	// The epoch's fingerprint, 8 hexadecimal digits.
+	Fingerprint   string `protobuf:"bytes,5,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EpochEvent) Reset() {
+	*x = EpochEvent{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EpochEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EpochEvent) ProtoMessage() {}
+
+func (x *EpochEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EpochEvent.ProtoReflect.Descriptor instead.
+func (*EpochEvent) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *EpochEvent) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *EpochEvent) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *EpochEvent) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *EpochEvent) GetKeeper() string {
+	if x != nil {
+		return x.Keeper
+	}
+	return ""
+}
+
+func (x *EpochEvent) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
+}
+
+// PrepareEventRequest has no fields.
+type PrepareEventRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PrepareEventRequest) Reset() {
+	*x = PrepareEventRequest{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PrepareEventRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PrepareEventRequest) ProtoMessage() {}
+
+func (x *PrepareEventRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PrepareEventRequest.ProtoReflect.Descriptor instead.
+func (*PrepareEventRequest) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{63}
+}
+
+// PrepareEventResponse is about the agent that the event is handed to.
+type PrepareEventResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The Lamport time of events that the agent's node has come to. An event that is to
+	// be later than all that the node has seen has this time at least. Nodes take one of
+	// up to 120,000 above the milliseconds at which the event was issued.
+	Ltime         uint64 `protobuf:"varint,1,opt,name=ltime,proto3" json:"ltime,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PrepareEventResponse) Reset() {
+	*x = PrepareEventResponse{}
+	mi := &file_secgossip_v1_agent_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PrepareEventResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PrepareEventResponse) ProtoMessage() {}
+
+func (x *PrepareEventResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_secgossip_v1_agent_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PrepareEventResponse.ProtoReflect.Descriptor instead.
+func (*PrepareEventResponse) Descriptor() ([]byte, []int) {
+	return file_secgossip_v1_agent_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *PrepareEventResponse) GetLtime() uint64 {
+	if x != nil {
+		return x.Ltime
+	}
+	return 0
+}
+
 var File_secgossip_v1_agent_proto protoreflect.FileDescriptor
 
 const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"\n" +
-	"\x18secgossip/v1/agent.proto\x12\fsecgossip.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"(\n" +
+	"\x18secgossip/v1/agent.proto\x12\fsecgossip.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"B\n" +
 	"\x10FireEventRequest\x12\x14\n" +
-	"\x05event\x18\x01 \x01(\fR\x05event\"D\n" +
+	"\x05event\x18\x01 \x01(\fR\x05event\x12\x18\n" +
+	"\apayload\x18\x02 \x01(\fR\apayload\"D\n" +
 	"\x11FireEventResponse\x12\x19\n" +
 	"\bevent_id\x18\x01 \x01(\tR\aeventId\x12\x14\n" +
 	"\x05ltime\x18\x02 \x01(\x04R\x05ltime\"\xb9\x01\n" +
@@ -3991,12 +4364,13 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"\afilters\x18\x01 \x03(\tR\afilters\"e\n" +
 	"\x14StreamEventsResponse\x123\n" +
 	"\arecords\x18\x01 \x03(\v2\x19.secgossip.v1.EventRecordR\arecords\x12\x18\n" +
-	"\adropped\x18\x02 \x01(\x04R\adropped\"\xd6\x01\n" +
+	"\adropped\x18\x02 \x01(\x04R\adropped\"\x88\x02\n" +
 	"\vEventRecord\x12.\n" +
 	"\x04seen\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04seen\x12-\n" +
 	"\x04user\x18\x02 \x01(\v2\x17.secgossip.v1.UserEventH\x00R\x04user\x123\n" +
 	"\x06member\x18\x03 \x01(\v2\x19.secgossip.v1.MemberEventH\x00R\x06member\x12+\n" +
-	"\x05query\x18\x14 \x01(\v2\x13.secgossip.v1.QueryH\x00R\x05queryB\x06\n" +
+	"\x05query\x18\x14 \x01(\v2\x13.secgossip.v1.QueryH\x00R\x05query\x120\n" +
+	"\x05epoch\x18\x15 \x01(\v2\x18.secgossip.v1.EpochEventH\x00R\x05epochB\x06\n" +
 	"\x04kind\"\xe6\x02\n" +
 	"\tUserEvent\x12\x19\n" +
 	"\bevent_id\x18\x01 \x01(\tR\aeventId\x12\x14\n" +
@@ -4147,13 +4521,14 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"\x06vector\x18\x01 \x03(\x01R\x06vector\x12\x16\n" +
 	"\x06height\x18\x02 \x01(\x01R\x06height\x12\x14\n" +
 	"\x05error\x18\x03 \x01(\x01R\x05error\"\x15\n" +
-	"\x13PrepareQueryRequest\"y\n" +
+	"\x13PrepareQueryRequest\"\x8f\x01\n" +
 	"\x14PrepareQueryResponse\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1d\n" +
 	"\n" +
 	"timeout_ms\x18\x02 \x01(\x04R\ttimeoutMs\x12\x18\n" +
 	"\amembers\x18\x03 \x01(\rR\amembers\x12\x14\n" +
-	"\x05alive\x18\x04 \x01(\rR\x05alive\"'\n" +
+	"\x05alive\x18\x04 \x01(\rR\x05alive\x12\x14\n" +
+	"\x05ltime\x18\x05 \x01(\x04R\x05ltime\"'\n" +
 	"\x0fAskQueryRequest\x12\x14\n" +
 	"\x05query\x18\x01 \x01(\fR\x05query\"\xac\x01\n" +
 	"\x10AskQueryResponse\x12.\n" +
@@ -4217,12 +4592,32 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"\x05level\x18\x01 \x01(\tR\x05level\"D\n" +
 	"\x12StreamLogsResponse\x12\x14\n" +
 	"\x05lines\x18\x01 \x03(\tR\x05lines\x12\x18\n" +
-	"\adropped\x18\x02 \x01(\x04R\adropped*y\n" +
+	"\adropped\x18\x02 \x01(\x04R\adropped\"I\n" +
+	"\x12FollowEventRequest\x12\x14\n" +
+	"\x05event\x18\x01 \x01(\fR\x05event\x12\x1d\n" +
+	"\n" +
+	"timeout_ms\x18\x02 \x01(\x04R\ttimeoutMs\"\x84\x01\n" +
+	"\x13FollowEventResponse\x12\x18\n" +
+	"\atargets\x18\x01 \x03(\tR\atargets\x12\x1c\n" +
+	"\tconfirmed\x18\x02 \x03(\tR\tconfirmed\x125\n" +
+	"\asummary\x18\x03 \x01(\v2\x1b.secgossip.v1.FollowSummaryR\asummary\")\n" +
+	"\rFollowSummary\x12\x18\n" +
+	"\amissing\x18\x01 \x03(\tR\amissing\"\x8e\x01\n" +
+	"\n" +
+	"EpochEvent\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x16\n" +
+	"\x06action\x18\x02 \x01(\tR\x06action\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x16\n" +
+	"\x06keeper\x18\x04 \x01(\tR\x06keeper\x12 \n" +
+	"\vfingerprint\x18\x05 \x01(\tR\vfingerprint\"\x15\n" +
+	"\x13PrepareEventRequest\",\n" +
+	"\x14PrepareEventResponse\x12\x14\n" +
+	"\x05ltime\x18\x01 \x01(\x04R\x05ltime*y\n" +
 	"\fRotationStep\x12\x1d\n" +
 	"\x19ROTATION_STEP_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15ROTATION_STEP_INSTALL\x10\x01\x12\x15\n" +
 	"\x11ROTATION_STEP_USE\x10\x02\x12\x18\n" +
-	"\x14ROTATION_STEP_REMOVE\x10\x032\xd2\f\n" +
+	"\x14ROTATION_STEP_REMOVE\x10\x032\xff\r\n" +
 	"\fAgentService\x12L\n" +
 	"\tFireEvent\x12\x1e.secgossip.v1.FireEventRequest\x1a\x1f.secgossip.v1.FireEventResponse\x12R\n" +
 	"\vListMembers\x12 .secgossip.v1.ListMembersRequest\x1a!.secgossip.v1.ListMembersResponse\x12F\n" +
@@ -4247,7 +4642,9 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"ForceLeave\x12\x1f.secgossip.v1.ForceLeaveRequest\x1a .secgossip.v1.ForceLeaveResponse\x12Q\n" +
 	"\n" +
-	"StreamLogs\x12\x1f.secgossip.v1.StreamLogsRequest\x1a .secgossip.v1.StreamLogsResponse0\x01B=Z;github.com/secgossip/secgossip/api/secgossip/v1;secgossipv1b\x06proto3"
+	"StreamLogs\x12\x1f.secgossip.v1.StreamLogsRequest\x1a .secgossip.v1.StreamLogsResponse0\x01\x12T\n" +
+	"\vFollowEvent\x12 .secgossip.v1.FollowEventRequest\x1a!.secgossip.v1.FollowEventResponse0\x01\x12U\n" +
+	"\fPrepareEvent\x12!.secgossip.v1.PrepareEventRequest\x1a\".secgossip.v1.PrepareEventResponseB=Z;github.com/secgossip/secgossip/api/secgossip/v1;secgossipv1b\x06proto3"
 
 var (
 	file_secgossip_v1_agent_proto_rawDescOnce sync.Once
@@ -4262,7 +4659,7 @@ func file_secgossip_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_secgossip_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_secgossip_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 65)
+var file_secgossip_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 71)
 var file_secgossip_v1_agent_proto_goTypes = []any{
 	(RotationStep)(0),                 // 0: secgossip.v1.RotationStep
 	(*FireEventRequest)(nil),          // 1: secgossip.v1.FireEventRequest
@@ -4324,98 +4721,110 @@ var file_secgossip_v1_agent_proto_goTypes = []any{
 	(*ForceLeaveResponse)(nil),        // 57: secgossip.v1.ForceLeaveResponse
 	(*StreamLogsRequest)(nil),         // 58: secgossip.v1.StreamLogsRequest
 	(*StreamLogsResponse)(nil),        // 59: secgossip.v1.StreamLogsResponse
-	nil,                               // 60: secgossip.v1.ListMembersRequest.TagsEntry
-	nil,                               // 61: secgossip.v1.Member.TagsEntry
-	nil,                               // 62: secgossip.v1.GetInfoResponse.SectionsEntry
-	nil,                               // 63: secgossip.v1.InfoSection.ValuesEntry
-	nil,                               // 64: secgossip.v1.UpdateTagsRequest.SetEntry
-	nil,                               // 65: secgossip.v1.UpdateTagsResponse.TagsEntry
-	(*timestamppb.Timestamp)(nil),     // 66: google.protobuf.Timestamp
+	(*FollowEventRequest)(nil),        // 60: secgossip.v1.FollowEventRequest
+	(*FollowEventResponse)(nil),       // 61: secgossip.v1.FollowEventResponse
+	(*FollowSummary)(nil),             // 62: secgossip.v1.FollowSummary
+	(*EpochEvent)(nil),                // 63: secgossip.v1.EpochEvent
+	(*PrepareEventRequest)(nil),       // 64: secgossip.v1.PrepareEventRequest
+	(*PrepareEventResponse)(nil),      // 65: secgossip.v1.PrepareEventResponse
+	nil,                               // 66: secgossip.v1.ListMembersRequest.TagsEntry
+	nil,                               // 67: secgossip.v1.Member.TagsEntry
+	nil,                               // 68: secgossip.v1.GetInfoResponse.SectionsEntry
+	nil,                               // 69: secgossip.v1.InfoSection.ValuesEntry
+	nil,                               // 70: secgossip.v1.UpdateTagsRequest.SetEntry
+	nil,                               // 71: secgossip.v1.UpdateTagsResponse.TagsEntry
+	(*timestamppb.Timestamp)(nil),     // 72: google.protobuf.Timestamp
 }
 var file_secgossip_v1_agent_proto_depIdxs = []int32{
-	60, // 0: secgossip.v1.ListMembersRequest.tags:type_name -> secgossip.v1.ListMembersRequest.TagsEntry
+	66, // 0: secgossip.v1.ListMembersRequest.tags:type_name -> secgossip.v1.ListMembersRequest.TagsEntry
 	5,  // 1: secgossip.v1.ListMembersResponse.members:type_name -> secgossip.v1.Member
-	61, // 2: secgossip.v1.Member.tags:type_name -> secgossip.v1.Member.TagsEntry
-	62, // 3: secgossip.v1.GetInfoResponse.sections:type_name -> secgossip.v1.GetInfoResponse.SectionsEntry
-	63, // 4: secgossip.v1.InfoSection.values:type_name -> secgossip.v1.InfoSection.ValuesEntry
+	67, // 2: secgossip.v1.Member.tags:type_name -> secgossip.v1.Member.TagsEntry
+	68, // 3: secgossip.v1.GetInfoResponse.sections:type_name -> secgossip.v1.GetInfoResponse.SectionsEntry
+	69, // 4: secgossip.v1.InfoSection.values:type_name -> secgossip.v1.InfoSection.ValuesEntry
 	11, // 5: secgossip.v1.StreamEventsResponse.records:type_name -> secgossip.v1.EventRecord
-	66, // 6: secgossip.v1.EventRecord.seen:type_name -> google.protobuf.Timestamp
+	72, // 6: secgossip.v1.EventRecord.seen:type_name -> google.protobuf.Timestamp
 	12, // 7: secgossip.v1.EventRecord.user:type_name -> secgossip.v1.UserEvent
 	13, // 8: secgossip.v1.EventRecord.member:type_name -> secgossip.v1.MemberEvent
 	48, // 9: secgossip.v1.EventRecord.query:type_name -> secgossip.v1.Query
-	66, // 10: secgossip.v1.UserEvent.issued:type_name -> google.protobuf.Timestamp
-	66, // 11: secgossip.v1.UserEvent.expires:type_name -> google.protobuf.Timestamp
-	5,  // 12: secgossip.v1.MemberEvent.members:type_name -> secgossip.v1.Member
-	0,  // 13: secgossip.v1.RotateKeysRequest.step:type_name -> secgossip.v1.RotationStep
-	18, // 14: secgossip.v1.RotateKeysResponse.progress:type_name -> secgossip.v1.RotationProgress
-	19, // 15: secgossip.v1.RotateKeysResponse.summary:type_name -> secgossip.v1.RotationSummary
-	28, // 16: secgossip.v1.ListKeysResponse.epochs:type_name -> secgossip.v1.Epoch
-	22, // 17: secgossip.v1.ListKeysResponse.nodes:type_name -> secgossip.v1.NodeEpoch
-	27, // 18: secgossip.v1.RevokeResponse.revocations:type_name -> secgossip.v1.Revocation
-	27, // 19: secgossip.v1.ListRevocationsResponse.revocations:type_name -> secgossip.v1.Revocation
-	66, // 20: secgossip.v1.Revocation.before:type_name -> google.protobuf.Timestamp
-	66, // 21: secgossip.v1.Revocation.issued:type_name -> google.protobuf.Timestamp
-	66, // 22: secgossip.v1.Epoch.created:type_name -> google.protobuf.Timestamp
-	31, // 23: secgossip.v1.ListHandlersResponse.handlers:type_name -> secgossip.v1.Handler
-	32, // 24: secgossip.v1.Handler.layers:type_name -> secgossip.v1.Layer
-	66, // 25: secgossip.v1.Handler.last_run:type_name -> google.protobuf.Timestamp
-	35, // 26: secgossip.v1.ListRunsResponse.runs:type_name -> secgossip.v1.Run
-	66, // 27: secgossip.v1.Run.begin:type_name -> google.protobuf.Timestamp
-	40, // 28: secgossip.v1.EstimateRoundTripResponse.from_coordinate:type_name -> secgossip.v1.Coordinate
-	40, // 29: secgossip.v1.EstimateRoundTripResponse.to_coordinate:type_name -> secgossip.v1.Coordinate
-	45, // 30: secgossip.v1.AskQueryResponse.start:type_name -> secgossip.v1.QueryStart
-	46, // 31: secgossip.v1.AskQueryResponse.replies:type_name -> secgossip.v1.QueryReply
-	47, // 32: secgossip.v1.AskQueryResponse.summary:type_name -> secgossip.v1.QuerySummary
-	66, // 33: secgossip.v1.Query.deadline:type_name -> google.protobuf.Timestamp
-	53, // 34: secgossip.v1.JoinResponse.failures:type_name -> secgossip.v1.JoinFailure
-	64, // 35: secgossip.v1.UpdateTagsRequest.set:type_name -> secgossip.v1.UpdateTagsRequest.SetEntry
-	65, // 36: secgossip.v1.UpdateTagsResponse.tags:type_name -> secgossip.v1.UpdateTagsResponse.TagsEntry
-	8,  // 37: secgossip.v1.GetInfoResponse.SectionsEntry.value:type_name -> secgossip.v1.InfoSection
-	1,  // 38: secgossip.v1.AgentService.FireEvent:input_type -> secgossip.v1.FireEventRequest
-	3,  // 39: secgossip.v1.AgentService.ListMembers:input_type -> secgossip.v1.ListMembersRequest
-	6,  // 40: secgossip.v1.AgentService.GetInfo:input_type -> secgossip.v1.GetInfoRequest
-	9,  // 41: secgossip.v1.AgentService.StreamEvents:input_type -> secgossip.v1.StreamEventsRequest
-	14, // 42: secgossip.v1.AgentService.Leave:input_type -> secgossip.v1.LeaveRequest
-	16, // 43: secgossip.v1.AgentService.RotateKeys:input_type -> secgossip.v1.RotateKeysRequest
-	20, // 44: secgossip.v1.AgentService.ListKeys:input_type -> secgossip.v1.ListKeysRequest
-	23, // 45: secgossip.v1.AgentService.Revoke:input_type -> secgossip.v1.RevokeRequest
-	25, // 46: secgossip.v1.AgentService.ListRevocations:input_type -> secgossip.v1.ListRevocationsRequest
-	29, // 47: secgossip.v1.AgentService.ListHandlers:input_type -> secgossip.v1.ListHandlersRequest
-	33, // 48: secgossip.v1.AgentService.ListRuns:input_type -> secgossip.v1.ListRunsRequest
-	36, // 49: secgossip.v1.AgentService.Reload:input_type -> secgossip.v1.ReloadRequest
-	38, // 50: secgossip.v1.AgentService.EstimateRoundTrip:input_type -> secgossip.v1.EstimateRoundTripRequest
-	41, // 51: secgossip.v1.AgentService.PrepareQuery:input_type -> secgossip.v1.PrepareQueryRequest
-	43, // 52: secgossip.v1.AgentService.AskQuery:input_type -> secgossip.v1.AskQueryRequest
-	49, // 53: secgossip.v1.AgentService.RespondQuery:input_type -> secgossip.v1.RespondQueryRequest
-	51, // 54: secgossip.v1.AgentService.Join:input_type -> secgossip.v1.JoinRequest
-	54, // 55: secgossip.v1.AgentService.UpdateTags:input_type -> secgossip.v1.UpdateTagsRequest
-	56, // 56: secgossip.v1.AgentService.ForceLeave:input_type -> secgossip.v1.ForceLeaveRequest
-	58, // 57: secgossip.v1.AgentService.StreamLogs:input_type -> secgossip.v1.StreamLogsRequest
-	2,  // 58: secgossip.v1.AgentService.FireEvent:output_type -> secgossip.v1.FireEventResponse
-	4,  // 59: secgossip.v1.AgentService.ListMembers:output_type -> secgossip.v1.ListMembersResponse
-	7,  // 60: secgossip.v1.AgentService.GetInfo:output_type -> secgossip.v1.GetInfoResponse
-	10, // 61: secgossip.v1.AgentService.StreamEvents:output_type -> secgossip.v1.StreamEventsResponse
-	15, // 62: secgossip.v1.AgentService.Leave:output_type -> secgossip.v1.LeaveResponse
-	17, // 63: secgossip.v1.AgentService.RotateKeys:output_type -> secgossip.v1.RotateKeysResponse
-	21, // 64: secgossip.v1.AgentService.ListKeys:output_type -> secgossip.v1.ListKeysResponse
-	24, // 65: secgossip.v1.AgentService.Revoke:output_type -> secgossip.v1.RevokeResponse
-	26, // 66: secgossip.v1.AgentService.ListRevocations:output_type -> secgossip.v1.ListRevocationsResponse
-	30, // 67: secgossip.v1.AgentService.ListHandlers:output_type -> secgossip.v1.ListHandlersResponse
-	34, // 68: secgossip.v1.AgentService.ListRuns:output_type -> secgossip.v1.ListRunsResponse
-	37, // 69: secgossip.v1.AgentService.Reload:output_type -> secgossip.v1.ReloadResponse
-	39, // 70: secgossip.v1.AgentService.EstimateRoundTrip:output_type -> secgossip.v1.EstimateRoundTripResponse
-	42, // 71: secgossip.v1.AgentService.PrepareQuery:output_type -> secgossip.v1.PrepareQueryResponse
-	44, // 72: secgossip.v1.AgentService.AskQuery:output_type -> secgossip.v1.AskQueryResponse
-	50, // 73: secgossip.v1.AgentService.RespondQuery:output_type -> secgossip.v1.RespondQueryResponse
-	52, // 74: secgossip.v1.AgentService.Join:output_type -> secgossip.v1.JoinResponse
-	55, // 75: secgossip.v1.AgentService.UpdateTags:output_type -> secgossip.v1.UpdateTagsResponse
-	57, // 76: secgossip.v1.AgentService.ForceLeave:output_type -> secgossip.v1.ForceLeaveResponse
-	59, // 77: secgossip.v1.AgentService.StreamLogs:output_type -> secgossip.v1.StreamLogsResponse
-	58, // [58:78] is the sub-list for method output_type
-	38, // [38:58] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	63, // 10: secgossip.v1.EventRecord.epoch:type_name -> secgossip.v1.EpochEvent
+	72, // 11: secgossip.v1.UserEvent.issued:type_name -> google.protobuf.Timestamp
+	72, // 12: secgossip.v1.UserEvent.expires:type_name -> google.protobuf.Timestamp
+	5,  // 13: secgossip.v1.MemberEvent.members:type_name -> secgossip.v1.Member
+	0,  // 14: secgossip.v1.RotateKeysRequest.step:type_name -> secgossip.v1.RotationStep
+	18, // 15: secgossip.v1.RotateKeysResponse.progress:type_name -> secgossip.v1.RotationProgress
+	19, // 16: secgossip.v1.RotateKeysResponse.summary:type_name -> secgossip.v1.RotationSummary
+	28, // 17: secgossip.v1.ListKeysResponse.epochs:type_name -> secgossip.v1.Epoch
+	22, // 18: secgossip.v1.ListKeysResponse.nodes:type_name -> secgossip.v1.NodeEpoch
+	27, // 19: secgossip.v1.RevokeResponse.revocations:type_name -> secgossip.v1.Revocation
+	27, // 20: secgossip.v1.ListRevocationsResponse.revocations:type_name -> secgossip.v1.Revocation
+	72, // 21: secgossip.v1.Revocation.before:type_name -> google.protobuf.Timestamp
+	72, // 22: secgossip.v1.Revocation.issued:type_name -> google.protobuf.Timestamp
+	72, // 23: secgossip.v1.Epoch.created:type_name -> google.protobuf.Timestamp
+	31, // 24: secgossip.v1.ListHandlersResponse.handlers:type_name -> secgossip.v1.Handler
+	32, // 25: secgossip.v1.Handler.layers:type_name -> secgossip.v1.Layer
+	72, // 26: secgossip.v1.Handler.last_run:type_name -> google.protobuf.Timestamp
+	35, // 27: secgossip.v1.ListRunsResponse.runs:type_name -> secgossip.v1.Run
+	72, // 28: secgossip.v1.Run.begin:type_name -> google.protobuf.Timestamp
+	40, // 29: secgossip.v1.EstimateRoundTripResponse.from_coordinate:type_name -> secgossip.v1.Coordinate
+	40, // 30: secgossip.v1.EstimateRoundTripResponse.to_coordinate:type_name -> secgossip.v1.Coordinate
+	45, // 31: secgossip.v1.AskQueryResponse.start:type_name -> secgossip.v1.QueryStart
+	46, // 32: secgossip.v1.AskQueryResponse.replies:type_name -> secgossip.v1.QueryReply
+	47, // 33: secgossip.v1.AskQueryResponse.summary:type_name -> secgossip.v1.QuerySummary
+	72, // 34: secgossip.v1.Query.deadline:type_name -> google.protobuf.Timestamp
+	53, // 35: secgossip.v1.JoinResponse.failures:type_name -> secgossip.v1.JoinFailure
+	70, // 36: secgossip.v1.UpdateTagsRequest.set:type_name -> secgossip.v1.UpdateTagsRequest.SetEntry
+	71, // 37: secgossip.v1.UpdateTagsResponse.tags:type_name -> secgossip.v1.UpdateTagsResponse.TagsEntry
+	62, // 38: secgossip.v1.FollowEventResponse.summary:type_name -> secgossip.v1.FollowSummary
+	8,  // 39: secgossip.v1.GetInfoResponse.SectionsEntry.value:type_name -> secgossip.v1.InfoSection
+	1,  // 40: secgossip.v1.AgentService.FireEvent:input_type -> secgossip.v1.FireEventRequest
+	3,  // 41: secgossip.v1.AgentService.ListMembers:input_type -> secgossip.v1.ListMembersRequest
+	6,  // 42: secgossip.v1.AgentService.GetInfo:input_type -> secgossip.v1.GetInfoRequest
+	9,  // 43: secgossip.v1.AgentService.StreamEvents:input_type -> secgossip.v1.StreamEventsRequest
+	14, // 44: secgossip.v1.AgentService.Leave:input_type -> secgossip.v1.LeaveRequest
+	16, // 45: secgossip.v1.AgentService.RotateKeys:input_type -> secgossip.v1.RotateKeysRequest
+	20, // 46: secgossip.v1.AgentService.ListKeys:input_type -> secgossip.v1.ListKeysRequest
+	23, // 47: secgossip.v1.AgentService.Revoke:input_type -> secgossip.v1.RevokeRequest
+	25, // 48: secgossip.v1.AgentService.ListRevocations:input_type -> secgossip.v1.ListRevocationsRequest
+	29, // 49: secgossip.v1.AgentService.ListHandlers:input_type -> secgossip.v1.ListHandlersRequest
+	33, // 50: secgossip.v1.AgentService.ListRuns:input_type -> secgossip.v1.ListRunsRequest
+	36, // 51: secgossip.v1.AgentService.Reload:input_type -> secgossip.v1.ReloadRequest
+	38, // 52: secgossip.v1.AgentService.EstimateRoundTrip:input_type -> secgossip.v1.EstimateRoundTripRequest
+	41, // 53: secgossip.v1.AgentService.PrepareQuery:input_type -> secgossip.v1.PrepareQueryRequest
+	43, // 54: secgossip.v1.AgentService.AskQuery:input_type -> secgossip.v1.AskQueryRequest
+	49, // 55: secgossip.v1.AgentService.RespondQuery:input_type -> secgossip.v1.RespondQueryRequest
+	51, // 56: secgossip.v1.AgentService.Join:input_type -> secgossip.v1.JoinRequest
+	54, // 57: secgossip.v1.AgentService.UpdateTags:input_type -> secgossip.v1.UpdateTagsRequest
+	56, // 58: secgossip.v1.AgentService.ForceLeave:input_type -> secgossip.v1.ForceLeaveRequest
+	58, // 59: secgossip.v1.AgentService.StreamLogs:input_type -> secgossip.v1.StreamLogsRequest
+	60, // 60: secgossip.v1.AgentService.FollowEvent:input_type -> secgossip.v1.FollowEventRequest
+	64, // 61: secgossip.v1.AgentService.PrepareEvent:input_type -> secgossip.v1.PrepareEventRequest
+	2,  // 62: secgossip.v1.AgentService.FireEvent:output_type -> secgossip.v1.FireEventResponse
+	4,  // 63: secgossip.v1.AgentService.ListMembers:output_type -> secgossip.v1.ListMembersResponse
+	7,  // 64: secgossip.v1.AgentService.GetInfo:output_type -> secgossip.v1.GetInfoResponse
+	10, // 65: secgossip.v1.AgentService.StreamEvents:output_type -> secgossip.v1.StreamEventsResponse
+	15, // 66: secgossip.v1.AgentService.Leave:output_type -> secgossip.v1.LeaveResponse
+	17, // 67: secgossip.v1.AgentService.RotateKeys:output_type -> secgossip.v1.RotateKeysResponse
+	21, // 68: secgossip.v1.AgentService.ListKeys:output_type -> secgossip.v1.ListKeysResponse
+	24, // 69: secgossip.v1.AgentService.Revoke:output_type -> secgossip.v1.RevokeResponse
+	26, // 70: secgossip.v1.AgentService.ListRevocations:output_type -> secgossip.v1.ListRevocationsResponse
+	30, // 71: secgossip.v1.AgentService.ListHandlers:output_type -> secgossip.v1.ListHandlersResponse
+	34, // 72: secgossip.v1.AgentService.ListRuns:output_type -> secgossip.v1.ListRunsResponse
+	37, // 73: secgossip.v1.AgentService.Reload:output_type -> secgossip.v1.ReloadResponse
+	39, // 74: secgossip.v1.AgentService.EstimateRoundTrip:output_type -> secgossip.v1.EstimateRoundTripResponse
+	42, // 75: secgossip.v1.AgentService.PrepareQuery:output_type -> secgossip.v1.PrepareQueryResponse
+	44, // 76: secgossip.v1.AgentService.AskQuery:output_type -> secgossip.v1.AskQueryResponse
+	50, // 77: secgossip.v1.AgentService.RespondQuery:output_type -> secgossip.v1.RespondQueryResponse
+	52, // 78: secgossip.v1.AgentService.Join:output_type -> secgossip.v1.JoinResponse
+	55, // 79: secgossip.v1.AgentService.UpdateTags:output_type -> secgossip.v1.UpdateTagsResponse
+	57, // 80: secgossip.v1.AgentService.ForceLeave:output_type -> secgossip.v1.ForceLeaveResponse
+	59, // 81: secgossip.v1.AgentService.StreamLogs:output_type -> secgossip.v1.StreamLogsResponse
+	61, // 82: secgossip.v1.AgentService.FollowEvent:output_type -> secgossip.v1.FollowEventResponse
+	65, // 83: secgossip.v1.AgentService.PrepareEvent:output_type -> secgossip.v1.PrepareEventResponse
+	62, // [62:84] is the sub-list for method output_type
+	40, // [40:62] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_secgossip_v1_agent_proto_init() }
@@ -4427,6 +4836,7 @@ func file_secgossip_v1_agent_proto_init() {
 		(*EventRecord_User)(nil),
 		(*EventRecord_Member)(nil),
 		(*EventRecord_Query)(nil),
+		(*EventRecord_Epoch)(nil),
 	}
 	file_secgossip_v1_agent_proto_msgTypes[32].OneofWrappers = []any{}
 	type x struct{}
@@ -4435,7 +4845,7 @@ func file_secgossip_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_secgossip_v1_agent_proto_rawDesc), len(file_secgossip_v1_agent_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   65,
+			NumMessages:   71,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

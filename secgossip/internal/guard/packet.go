@@ -2,6 +2,7 @@ package guard
 
 import (
 	"encoding/binary"
+	"fmt"
 	"hash/crc32"
 
 	"github.com/secgossip/secgossip/pki"
@@ -15,6 +16,15 @@ type Packet struct {
 	Subjects []string
 	// Left are those of them that are said to have left.
 	Left []string
+	// Claims are what it says about who is suspect and who is alive.
+	Claims []Claim
+}
+
+// Claim says that a node is suspect, or alive, as of an incarnation.
+type Claim struct {
+	Node        string
+	Incarnation uint32
+	Suspect     bool
 }
 
 // CheckPacket parses a memberlist packet before memberlist may see it. from is
@@ -110,11 +120,14 @@ func (p *Packet) add(b []byte, from string) error {
 			return ErrMalformed
 		}
 		if from != "" && m.Incarnation > maxVerdict {
-			return ErrMalformed
+			return errIncarnation
 		}
 		if b[0] == msgDead && m.Node == m.From { // memberlist's form of "left"
 			p.Subjects = append(p.Subjects, m.Node)
 			p.Left = append(p.Left, m.Node)
+		}
+		if b[0] == msgSuspect {
+			p.Claims = append(p.Claims, Claim{Node: m.Node, Incarnation: m.Incarnation, Suspect: true})
 		}
 	case msgAlive:
 		var m alive
@@ -122,14 +135,18 @@ func (p *Packet) add(b []byte, from string) error {
 			return ErrMalformed
 		}
 		if from != "" && m.Incarnation > maxAlive {
-			return ErrMalformed
+			return errIncarnation
 		}
 		p.Subjects = append(p.Subjects, m.Node)
+		p.Claims = append(p.Claims, Claim{Node: m.Node, Incarnation: m.Incarnation})
 	default:
 		return ErrMalformed
 	}
 	return nil
 }
+
+// errIncarnation: an incarnation beyond the largest that is believed.
+var errIncarnation = fmt.Errorf("%w: incarnation beyond its limit", ErrMalformed)
 
 // The largest incarnations that are believed. A node contradicts an accusation
 // with an incarnation one higher, and memberlist's number wraps: one of 2^32-1

@@ -80,15 +80,17 @@ type entry struct {
 // goroutine.
 //
 // What is said of self, the local node, memberlist always hears: it contradicts
-// it, and so a node that left and came back is taken for alive again.
-func NewStateReader(r io.Reader, roster *Roster, self pki.Name) io.Reader {
-	return &stateReader{in: bufio.NewReader(r), roster: roster, self: self}
+// it, and so a node that left and came back is taken for alive again. With a name for
+// only, nothing else is heard but what is said of that node.
+func NewStateReader(r io.Reader, roster *Roster, self, only pki.Name) io.Reader {
+	return &stateReader{in: bufio.NewReader(r), roster: roster, self: self, only: only}
 }
 
 type stateReader struct {
 	in     *bufio.Reader
 	roster *Roster
 	self   pki.Name
+	only   pki.Name
 	out    io.Reader // what memberlist reads, once the message is screened
 	err    error     // why it reads nothing
 }
@@ -170,6 +172,9 @@ func (e *entry) wellFormed() bool {
 // incarnation that another one made up.
 func (s *stateReader) credible(e *entry) bool {
 	if s.roster.CheckAlive(e.Name, net.IP(e.Addr), e.Port) != nil {
+		return false
+	}
+	if s.only != "" && e.Name != string(s.only) && e.Name != string(s.self) {
 		return false
 	}
 	switch e.State {

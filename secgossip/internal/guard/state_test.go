@@ -74,7 +74,7 @@ func readAsMemberlist(t *testing.T, stream []byte) (pushPullHeader, []entry) {
 }
 
 func screened(stream []byte, roster *Roster) ([]byte, error) {
-	return io.ReadAll(NewStateReader(bytes.NewReader(stream), roster, ""))
+	return io.ReadAll(NewStateReader(bytes.NewReader(stream), roster, "", ""))
 }
 
 func TestStreamOfAnotherTypeIsRefused(t *testing.T) {
@@ -98,6 +98,26 @@ func TestSmallMessageEndsAtItsLimit(t *testing.T) {
 		stream := append([]byte{kind}, bytes.Repeat([]byte{'x'}, 1<<20)...)
 		if got, err := screened(stream, rosterOf(nil)); err != nil || !bytes.Equal(got, stream[:1+1<<10]) {
 			t.Errorf("type %d: read %d bytes, %v; want %d", kind, len(got), err, 1+1<<10)
+		}
+	}
+}
+
+// Threat C20: of a member in quarantine only what it says of itself and of us arrives.
+func TestEntriesAboutOthersAreNotHeardFromQuarantine(t *testing.T) {
+	names := []string{"a", "b", "d"}
+	stream := pushPull(entryOf("a"), entryOf("b"), with(entryOf("d"), func(e *entry) { e.State = stateSuspect }))
+	for only, want := range map[pki.Name][]string{"": names, "a": {"a", "b"}} {
+		got, err := io.ReadAll(NewStateReader(bytes.NewReader(stream), rosterOf(names), "b", only))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, entries := readAsMemberlist(t, got)
+		var left []string
+		for _, e := range entries {
+			left = append(left, e.Name)
+		}
+		if !slices.Equal(left, want) {
+			t.Errorf("only %q: %q arrive, want %q", only, left, want)
 		}
 	}
 }
@@ -216,7 +236,7 @@ func TestEveryTruncationOfAStateIsAnError(t *testing.T) {
 	stream := pushPull(entryOf("a"), entryOf("b"))
 	want := io.ErrUnexpectedEOF
 	for n := 1; n < len(stream); n++ {
-		r := NewStateReader(iotest.OneByteReader(bytes.NewReader(stream[:n])), rosterOf([]string{"a", "b"}), "")
+		r := NewStateReader(iotest.OneByteReader(bytes.NewReader(stream[:n])), rosterOf([]string{"a", "b"}), "", "")
 		if got, err := io.ReadAll(r); err != want || len(got) != 0 {
 			t.Errorf("%d of %d bytes: read %x, %v; want %v", n, len(stream), got, err, want)
 		}
@@ -224,7 +244,7 @@ func TestEveryTruncationOfAStateIsAnError(t *testing.T) {
 			t.Errorf("%d of %d bytes: then %v, want %v again", n, len(stream), err, want)
 		}
 	}
-	if n, err := NewStateReader(bytes.NewReader(nil), rosterOf(nil), "").Read(make([]byte, 1)); n != 0 || err != io.EOF {
+	if n, err := NewStateReader(bytes.NewReader(nil), rosterOf(nil), "", "").Read(make([]byte, 1)); n != 0 || err != io.EOF {
 		t.Errorf("an empty stream: %d, %v; want %v", n, err, io.EOF)
 	}
 }
@@ -234,7 +254,7 @@ func TestErrorOfTheStreamIsPassedOn(t *testing.T) {
 	stream := pushPull(entryOf("a"))
 	for n := range stream {
 		r := io.MultiReader(bytes.NewReader(stream[:n]), iotest.ErrReader(iotest.ErrTimeout))
-		if got, err := io.ReadAll(NewStateReader(r, rosterOf([]string{"a"}), "")); err != iotest.ErrTimeout || len(got) != 0 {
+		if got, err := io.ReadAll(NewStateReader(r, rosterOf([]string{"a"}), "", "")); err != iotest.ErrTimeout || len(got) != 0 {
 			t.Errorf("after %d bytes: read %x, %v; want %v", n, got, err, iotest.ErrTimeout)
 		}
 	}
@@ -245,7 +265,7 @@ func TestErrorOfTheStreamIsPassedOn(t *testing.T) {
 func TestStateIsReadToItsEndAndNoFurther(t *testing.T) {
 	stream := pushPull(entryOf("a"))
 	r := io.MultiReader(iotest.OneByteReader(bytes.NewReader(stream)), iotest.ErrReader(errors.New("read too far")))
-	if got, err := io.ReadAll(NewStateReader(r, rosterOf([]string{"a"}), "")); err != nil || !bytes.Equal(got, stream) {
+	if got, err := io.ReadAll(NewStateReader(r, rosterOf([]string{"a"}), "", "")); err != nil || !bytes.Equal(got, stream) {
 		t.Errorf("read %x, %v", got, err)
 	}
 }
@@ -333,7 +353,7 @@ func genuineStreams(t *testing.T) []*tapped {
 	r := newRecorder()
 	r.screen = func(conn net.Conn) net.Conn {
 		c := &tapped{Conn: conn}
-		c.in = io.TeeReader(NewStateReader(io.TeeReader(conn, &c.said), roster, ""), &c.read)
+		c.in = io.TeeReader(NewStateReader(io.TeeReader(conn, &c.said), roster, "", ""), &c.read)
 		mu.Lock()
 		defer mu.Unlock()
 		ends = append(ends, c)

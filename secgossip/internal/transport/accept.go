@@ -139,6 +139,8 @@ func (t *Transport) serveStream(conn *tls.Conn, peer pki.Identity) error {
 		return t.serveCarrier(conn, member)
 	case wire.PurposeReply:
 		return t.serveReply(conn, member)
+	case wire.PurposePayload:
+		return t.servePayload(conn, member)
 	}
 	stream, err := t.memberStream(conn, member)
 	if err != nil {

@@ -134,6 +134,8 @@ type node struct {
 	record  []byte // what it shows as its own
 	batches []string
 	replies [][]byte // that came by stream; guarded by mu
+	held    [][]byte // payloads that it gives, whatever is asked for; guarded by mu
+	asked   int      // how often; guarded by mu
 	full    bool     // none is taken; guarded by mu
 	log     logLines
 }
@@ -259,6 +261,7 @@ func (n *node) start() *node {
 		Events:      &n.events,
 		Batch:       n.batch,
 		Reply:       n.takeReply,
+		Payload:     n.payload,
 		Strangers:   n.others,
 		Network:     n.network,
 		Bind:        n.addr,
@@ -340,6 +343,19 @@ func (n *node) takeReply(from *guard.Peer, raw []byte) error {
 	}
 	n.replies = append(n.replies, raw)
 	return nil
+}
+
+// payload gives what it holds, one after the other.
+func (n *node) payload([32]byte) []byte {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.asked++
+	if len(n.held) == 0 {
+		return nil
+	}
+	next := n.held[0]
+	n.held = n.held[1:]
+	return next
 }
 
 // learn makes nodes known to this one.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -136,6 +137,12 @@ func (t *Transport) deliver(from *guard.Peer, kind wire.PacketType, payload []by
 		}
 		t.config.Batch(from, kind, [][]byte{payload})
 		return nil
+	case wire.PacketAskReceipt, wire.PacketReceipt:
+		if _, err := wire.ParseReceipt(payload); err != nil {
+			return err
+		}
+		t.config.Batch(from, kind, [][]byte{payload})
+		return nil
 	case wire.PacketState:
 		return t.takeState(from, payload)
 	case wire.PacketPathChallenge:
@@ -155,10 +162,21 @@ func (t *Transport) deliverGossip(from *guard.Peer, payload []byte) error {
 		return err
 	}
 	about, err := guard.CheckPacket(gossip.Packet, string(from.Name))
+	if guard.Convicts(err) && t.config.Convicted != nil {
+		t.config.Convicted(from, err)
+	}
 	if err != nil {
 		return err
 	}
 	t.admit(gossip.Evidence)
+	if t.config.Quarantined != nil && t.config.Quarantined(from.Name) {
+		if gossip.Packet = guard.OwnWords(gossip.Packet, string(from.Name), string(t.config.Self)); gossip.Packet == nil {
+			return nil
+		}
+		if about, err = guard.CheckPacket(gossip.Packet, string(from.Name)); err != nil {
+			return err
+		}
+	}
 	for _, name := range about.Left {
 		// Only a member itself can say that it left (threat K02).
 		if p := t.config.Roster.Get(pki.Name(name)); p == nil || !p.Record.Leaving {
@@ -168,6 +186,7 @@ func (t *Transport) deliverGossip(from *guard.Peer, payload []byte) error {
 	packet := &memberlist.Packet{Buf: gossip.Packet, From: net.UDPAddrFromAddrPort(from.Virtual), Timestamp: t.now()}
 	select {
 	case t.packetCh <- packet:
+		t.claimed(slices.DeleteFunc(about.Claims, func(c guard.Claim) bool { return c.Suspect })) // memberlist may not believe it
 	default:
 		t.counters.add(packetsOverflow)
 	}

@@ -47,12 +47,14 @@ func writeError(err error) error {
 	return &net.OpError{Op: "write", Net: "udp", Err: err}
 }
 
-// evidence finds the records that belong to a packet of ours.
+// evidence finds the records that belong to a packet of ours. Whoever wants to know what
+// our own memberlist holds of others is told.
 func (t *Transport) evidence(packet []byte) [][]byte {
 	about, err := guard.CheckPacket(packet, "")
 	if err != nil {
 		return nil // our own memberlist wrote it; the receiver will judge
 	}
+	t.claimed(about.Claims)
 	var records [][]byte
 	for _, name := range about.Subjects {
 		if p := t.config.Roster.Get(pki.Name(name)); p != nil {
@@ -60,6 +62,13 @@ func (t *Transport) evidence(packet []byte) [][]byte {
 		}
 	}
 	return records
+}
+
+// claimed tells whoever wants to know of claims.
+func (t *Transport) claimed(claims []guard.Claim) {
+	if t.config.Claimed != nil && len(claims) > 0 {
+		t.config.Claimed(claims)
+	}
 }
 
 // pack makes a gossip payload of a packet and as much of its evidence as fits

@@ -200,6 +200,8 @@ func TestPacketThatNobodyHonestSendsIsRefused(t *testing.T) {
 			"an empty reply":                       {wire.PacketRelay, []byte{0, 0}},
 			"a taken cut off":                      {wire.PacketTaken, make([]byte, wire.TakenSize-1)},
 			"a taken of no kind":                   {wire.PacketTaken, make([]byte, wire.TakenSize)},
+			"a receipt cut off":                    {wire.PacketReceipt, make([]byte, wire.ReceiptSize-1)},
+			"a question for more than a receipt":   {wire.PacketAskReceipt, make([]byte, wire.ReceiptSize+1)},
 			"a tally cut off":                      {wire.PacketTally, make([]byte, 17)},
 			"no epoch statements":                  {wire.PacketEpochs, nil},
 			"an empty epoch statement":             {wire.PacketEpochs, []byte{0, 0}},

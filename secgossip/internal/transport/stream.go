@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync"
 
+	"github.com/secgossip/secgossip/pki"
 	"github.com/secgossip/secgossip/secgossip/internal/guard"
 	"github.com/secgossip/secgossip/secgossip/internal/wire"
 )
@@ -27,11 +28,15 @@ func (t *Transport) memberStream(conn *tls.Conn, member *guard.Peer) (*stream, e
 	if err := conn.SetDeadline(t.now().Add(streamTimeout)); err != nil {
 		return nil, err
 	}
+	var only pki.Name
+	if t.config.Quarantined != nil && t.config.Quarantined(member.Name) {
+		only = member.Name
+	}
 	return &stream{
 		Conn:   conn,
 		local:  net.TCPAddrFromAddrPort(guard.VirtualAddr(t.config.Trust.Cluster(), t.config.Self)),
 		remote: net.TCPAddrFromAddrPort(member.Virtual),
-		in:     guard.NewStateReader(io.LimitReader(conn, wire.MaxStreamBytes), t.config.Roster, t.config.Self),
+		in:     guard.NewStateReader(io.LimitReader(conn, wire.MaxStreamBytes), t.config.Roster, t.config.Self, only),
 		forget: func() { t.open.remove(conn.NetConn()) },
 		done:   make(chan struct{}),
 	}, nil

@@ -57,9 +57,20 @@ type Config struct {
 	// Reply takes a signed reply that came by stream. An error says that it was not
 	// taken, and is told to nobody. Nil takes none.
 	Reply func(from *guard.Peer, raw []byte) error
+	// Payload returns a payload of this digest, nil if there is none here. Nil has none.
+	Payload func(digest [32]byte) []byte
 	// Reported is told that a peer has said how far it is; see Seen. It must not
 	// block.
 	Reported func()
+	// Claimed is told who is suspect or alive by what our own memberlist sends, and
+	// who is alive by what it is given. It must not block. Nil is told nothing.
+	Claimed func(claims []guard.Claim)
+	// Convicted is told of a peer that has sealed for us what no honest member sends,
+	// each time that it does. It must not block. Nil is told nothing.
+	Convicted func(from *guard.Peer, err error)
+	// Quarantined says of a peer that what it says about others is not believed. Nil:
+	// of none.
+	Quarantined func(name pki.Name) bool
 	// Strangers, which may be nil, returns what strangers moved at other
 	// listeners of the agent, for the summary of each minute.
 	Strangers func() map[string]uint64
@@ -98,6 +109,7 @@ type Transport struct {
 	carriers  *places.Quota[pki.Name] // that we opened
 	taken     *places.Quota[pki.Name] // that members opened
 	replies   *places.Quota[pki.Name] // that are being read from streams
+	payloads  *places.Quota[pki.Name] // that are being sent by streams
 
 	ctx      context.Context // ends with Shutdown
 	cancel   context.CancelFunc
@@ -135,6 +147,7 @@ func New(config Config) (*Transport, error) {
 		carriers: places.NewQuota[pki.Name](maxCarriers, 2), // one may still be closing
 		taken:    places.NewQuota[pki.Name](maxTaken, takenPerMember),
 		replies:  places.NewQuota[pki.Name](maxReplies, repliesPerMember),
+		payloads: places.NewQuota[pki.Name](maxPayloads, payloadsPerMember),
 		sources:  newSources(),
 		ctx:      ctx,
 		cancel:   cancel,

@@ -67,6 +67,7 @@ func FuzzQueriesHaveOneEncoding(f *testing.F)        { fuzzCodec(f, "batch of qu
 func FuzzRepliesHaveOneEncoding(f *testing.F)        { fuzzCodec(f, "batch of replies") }
 func FuzzReplyHasOneEncoding(f *testing.F)           { fuzzCodec(f, "reply") }
 func FuzzTakenHasOneEncoding(f *testing.F)           { fuzzCodec(f, "taken") }
+func FuzzReceiptHasOneEncoding(f *testing.F)         { fuzzCodec(f, "receipt") }
 func FuzzRosterHasOneEncoding(f *testing.F)          { fuzzCodec(f, "roster") }
 func FuzzIssuersHaveOneEncoding(f *testing.F)        { fuzzCodec(f, "issuers") }
 func FuzzStatementsHaveOneEncoding(f *testing.F)     { fuzzCodec(f, "statements") }

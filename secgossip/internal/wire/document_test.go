@@ -66,7 +66,7 @@ func (d document) bytes(name string) []byte {
 func TestDocumentIsEnoughToJudgeTheVectors(t *testing.T) {
 	judges := map[string]func(document){
 		"door": judgeDoor, "plaintext": judgePlaintext, "gossip": judgeGossip, "batch of events": judgeFilling,
-		"batch of queries": judgeQueries, "batch of replies": judgeFilling, "taken": judgeTaken, "reply": judgeReply,
+		"batch of queries": judgeQueries, "batch of replies": judgeFilling, "taken": judgeTaken, "receipt": judgeReceipt, "reply": judgeReply,
 		"challenge": judgeChallenge, "path response": judgeResponse,
 		"node record": judgeRecord, "epoch statement": judgeStatement, "revocation": judgeRevocation,
 		"knock": judgeKnock, "frame": judgeFrame, "hello": judgeHello, "secret request": judgeSecretRequest,
@@ -116,7 +116,7 @@ func TestDocumentIsReadWithoutOurCode(t *testing.T) {
 // Sections 4.2 and 4.3.
 
 func judgeDoor(d document) {
-	require(len(d.raw) == 16 && (d.raw[0] >= 1 && d.raw[0] <= 11 || d.raw[0] >= 13 && d.raw[0] <= 16) && isZero(d.raw[12:]))
+	require(len(d.raw) == 16 && (d.raw[0] >= 1 && d.raw[0] <= 11 || d.raw[0] >= 13 && d.raw[0] <= 19) && isZero(d.raw[12:]))
 }
 
 func judgePlaintext(d document) {
@@ -136,6 +136,8 @@ func judgeGossip(d document) {
 	}
 	require(len(rest) > 0)
 }
+
+func judgeReceipt(d document) { require(len(d.raw) == 16) }
 
 func judgeQueries(d document) {
 	require(len(d.raw) <= 1182)
@@ -333,7 +335,7 @@ func judgeHello(d document) {
 	purpose, record, digest := fields.uint(1), fields.bytes(2), fields.bytes(3)
 	highest, primary, millis := fields.uint(4), fields.uint(5), fields.uint(6)
 	require(len(fields) == 0)
-	require(purpose >= 1 && purpose <= 3 && len(record) >= 1 && len(record) <= 800)
+	require(purpose >= 1 && purpose <= 6 && len(record) >= 1 && len(record) <= 800)
 	require(len(digest) == 32 && primary <= highest && isClock(millis))
 }
 

@@ -28,11 +28,14 @@ const (
 	PacketRelay    PacketType = 15 // signed replies, to be passed on to who collects them
 	PacketTaken    PacketType = 16 // a Taken: the reply has arrived
 	PacketRemovals PacketType = 17 // signed removals
+
+	PacketAskReceipt PacketType = 18 // the key of an event: does its receiver have it?
+	PacketReceipt    PacketType = 19 // the same key: its sender has it
 )
 
 // Known reports whether t is one of the packet types above.
 func (t PacketType) Known() bool {
-	return t >= PacketGossip && t <= PacketLacks || t >= PacketQueries && t <= PacketRemovals
+	return t >= PacketGossip && t <= PacketLacks || t >= PacketQueries && t <= PacketReceipt
 }
 
 // A Door is the first block of a datagram, decrypted: what a receiver must know

@@ -16,7 +16,7 @@ func TestDoorWithAWrongCheckIsRefused(t *testing.T) {
 func TestDoorOfUnknownTypeIsRefused(t *testing.T) {
 	for i := range 256 {
 		block := [DoorSize]byte{0: byte(i)}
-		want := i >= 1 && i <= 11 || i >= 13 && i <= 17
+		want := i >= 1 && i <= 11 || i >= 13 && i <= 19
 		if _, ok := ParseDoor(&block); ok != want {
 			t.Errorf("type %d: got %t, want %t", i, ok, want)
 		}

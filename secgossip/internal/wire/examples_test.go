@@ -326,6 +326,12 @@ func codecs() []codec {
 				return cose.Marshal(replyBody{r.Query[:], r.Node, uint8(r.Kind), r.Payload})
 			})
 		}},
+		{name: "receipt", example: func(testing.TB) []byte {
+			return Receipt{Event: [ReceiptSize]byte{1, 2, 3}}.Append(nil)
+		}, again: func(raw []byte) ([]byte, error) {
+			r, err := ParseReceipt(raw)
+			return r.Append(nil), err
+		}},
 		{name: "taken", example: func(testing.TB) []byte {
 			return Taken{Query: [16]byte{1, 2, 3}, Kind: 2}.Append(nil)
 		}, again: func(raw []byte) ([]byte, error) {

@@ -16,12 +16,13 @@ const (
 	PurposeGossip  Purpose = 1 // memberlist's own stream follows
 	PurposeEpoch   Purpose = 2 // ask for epochs, or announce one
 	PurposeCarrier Purpose = 3 // carry packets while UDP is blocked
+	PurposePayload Purpose = 4 // ask for a payload that no datagram holds
 	PurposeReply   Purpose = 5 // a reply that no datagram holds
 	PurposeRepair  Purpose = 6 // bring each other the events that one of us lacks
 )
 
 func (p Purpose) known() bool {
-	return p >= PurposeGossip && p <= PurposeCarrier || p == PurposeReply || p == PurposeRepair
+	return p >= PurposeGossip && p <= PurposeRepair
 }
 
 // Repairs reports whether the sync of a stream also brings events.

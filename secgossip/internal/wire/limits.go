@@ -92,6 +92,15 @@ const (
 	// must fit one datagram behind its mark, 1182 - 2 - 80 = 1100.
 	MaxEventRaw = 1100
 
+	// MaxLargePayload is what a client may put beside an event: 1 MiB is on the way
+	// for 8 seconds at 1 Mbit/s. A node keeps 64 MiB of payloads, 1,024 at most, and
+	// has 12 in memory at once for members, four that come and eight that go.
+	MaxLargePayload = 1 << 20
+
+	// ReceiptSize is the key of an event: the hash of its client's key and its id, cut.
+	// Two of 2^18 events that a journal holds share one with a probability of 2^-93.
+	ReceiptSize = 16
+
 	// MarkSize is an origin's hint, its start, a sequence and a signature.
 	// MaxMarkedEvent is an event behind its mark.
 	MarkSize       = 8 + 4 + 4 + 64
@@ -224,6 +233,9 @@ const (
 
 	// MaxReplyRaw is a whole signed reply: an answer of 1 MiB, and 190 bytes around it.
 	MaxReplyRaw = 1<<20 + 256
+
+	// PayloadRequestSize is the SHA-256 of a payload.
+	PayloadRequestSize = 32
 
 	// SecretSize is an epoch secret, SecretRequestSize its number and commitment.
 	SecretSize        = 32

@@ -14,7 +14,7 @@ type RefusalCode uint8
 const (
 	RefusedMalformed RefusalCode = 1 // what came does not parse or does not belong here
 	RefusedIdentity  RefusalCode = 2 // the record does not belong to this connection
-	RefusedUnknown   RefusalCode = 3 // no such epoch here
+	RefusedUnknown   RefusalCode = 3 // no such epoch or payload here
 	RefusedBusy      RefusalCode = 4 // too many at once; try another member, or later
 	RefusedRevoked   RefusalCode = 5 // not a member any more
 )

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 )
 
@@ -27,6 +28,9 @@ const (
 
 	FrameReply FrameType = 16 // a signed reply; only after a sync for PurposeReply
 	FrameTaken FrameType = 17 // nothing in it: the reply has arrived; only there as well
+
+	FramePayloadRequest FrameType = 18 // the digest of a payload; only after a sync for PurposePayload
+	FramePayload        FrameType = 19 // that payload; only there as well
 
 	FrameTally  FrameType = 22 // a Tally of all origins; only in a sync that repairs
 	FrameRepair FrameType = 23 // BatchRepair; only there as well
@@ -65,6 +69,10 @@ func (t FrameType) maxBody() int {
 		return MaxReplyRaw
 	case FrameTaken:
 		return 0
+	case FramePayloadRequest:
+		return PayloadRequestSize
+	case FramePayload:
+		return MaxLargePayload
 	case FrameTally:
 		return MaxTallyBody
 	case FrameRepair:
@@ -103,6 +111,12 @@ func WriteFrameHeader(w io.Writer, t FrameType, size int) error {
 // other side ended the stream in good order, a Refusal when it sent one and none
 // was wanted, otherwise ErrFrameType, ErrFrameSize or what reading gave.
 func ReadFrame(r io.Reader, want ...FrameType) (FrameType, []byte, error) {
+	return ReadFrameUpTo(r, math.MaxInt32, want...)
+}
+
+// ReadFrameUpTo is ReadFrame where no more than so many bytes are expected, whatever
+// the type allows. A refusal may be as long as refusals are.
+func ReadFrameUpTo(r io.Reader, most int, want ...FrameType) (FrameType, []byte, error) {
 	var header [FrameHeaderSize]byte
 	if _, err := io.ReadFull(r, header[:]); err != nil {
 		return 0, nil, err
@@ -112,6 +126,9 @@ func ReadFrame(r io.Reader, want ...FrameType) (FrameType, []byte, error) {
 	limit := t.maxBody()
 	if limit < 0 || !wanted && t != FrameRefusal {
 		return 0, nil, fmt.Errorf("frame of type %d: %w", t, ErrFrameType)
+	}
+	if wanted {
+		limit = min(limit, most)
 	}
 	if int64(size) > int64(limit) {
 		return 0, nil, fmt.Errorf("frame of type %d with %d bytes: %w", t, size, ErrFrameSize)

@@ -76,6 +76,10 @@ const (
 	AgentServiceForceLeaveProcedure = "/secgossip.v1.AgentService/ForceLeave"
 	// AgentServiceStreamLogsProcedure is the procedure name of the AgentService's StreamLogs RPC.
 	AgentServiceStreamLogsProcedure = "/secgossip.v1.AgentService/StreamLogs"
+	// AgentServiceFollowEventProcedure is the procedure name of the AgentService's FollowEvent RPC.
+	AgentServiceFollowEventProcedure = "/secgossip.v1.AgentService/FollowEvent"
+	// AgentServicePrepareEventProcedure is the procedure name of the AgentService's PrepareEvent RPC.
+	AgentServicePrepareEventProcedure = "/secgossip.v1.AgentService/PrepareEvent"
 )
 
 var (
@@ -219,6 +223,20 @@ var (
 			Procedure:  AgentServiceStreamLogsProcedure,
 		}
 	})
+	agentServiceFollowEventSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeServer,
+			Schema:     v1.File_secgossip_v1_agent_proto.Services().ByName("AgentService").Methods().ByName("FollowEvent"),
+			Procedure:  AgentServiceFollowEventProcedure,
+		}
+	})
+	agentServicePrepareEventSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_secgossip_v1_agent_proto.Services().ByName("AgentService").Methods().ByName("PrepareEvent"),
+			Procedure:  AgentServicePrepareEventProcedure,
+		}
+	})
 )
 
 // AgentServiceClient is a client for the secgossip.v1.AgentService service.
@@ -288,6 +306,14 @@ type AgentServiceClient interface {
 	// StreamLogs returns the newest lines of the agent's log, and those that come, until
 	// either side ends the call. Grant: monitor.
 	StreamLogs(context.Context, *v1.StreamLogsRequest) (AgentServiceStreamLogsClientStream, error)
+	// FollowEvent says which members have an event, payload and all, as each of them says
+	// it itself. The last message holds the summary: it comes when every live member that
+	// the event is for has said so, and at the latest when the timeout is over. Any agent
+	// can be asked. Grant: event:NAME.
+	FollowEvent(context.Context, *v1.FollowEventRequest) (AgentServiceFollowEventClientStream, error)
+	// PrepareEvent says what a client has to know to sign an event. Grant: any of
+	// event:GLOB.
+	PrepareEvent(context.Context, *v1.PrepareEventRequest) (*v1.PrepareEventResponse, error)
 }
 
 // NewAgentServiceClient constructs a client for the secgossip.v1.AgentService service. Multiple
@@ -377,6 +403,26 @@ func (s AgentServiceStreamLogsClientStream) Close() error {
 	return s.stream.Close()
 }
 
+// AgentServiceFollowEventClientStream is the client stream for the AgentService's FollowEvent RPC.
+type AgentServiceFollowEventClientStream struct {
+	stream connect.ClientStream
+}
+
+// Receive returns the next response message from the server.
+func (s AgentServiceFollowEventClientStream) Receive() (*v1.FollowEventResponse, error) {
+	var res v1.FollowEventResponse
+	if err := s.stream.Receive(&res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+// Close releases the stream's resources. It is idempotent and is typically deferred to clean up a
+// stream abandoned before io.EOF.
+func (s AgentServiceFollowEventClientStream) Close() error {
+	return s.stream.Close()
+}
+
 // AgentServiceHandler is an implementation of the secgossip.v1.AgentService service.
 type AgentServiceHandler interface {
 	// FireEvent hands a signed event to the agent, which checks it as every other
@@ -444,6 +490,14 @@ type AgentServiceHandler interface {
 	// StreamLogs returns the newest lines of the agent's log, and those that come, until
 	// either side ends the call. Grant: monitor.
 	StreamLogs(context.Context, *v1.StreamLogsRequest, AgentServiceStreamLogsServerStream) error
+	// FollowEvent says which members have an event, payload and all, as each of them says
+	// it itself. The last message holds the summary: it comes when every live member that
+	// the event is for has said so, and at the latest when the timeout is over. Any agent
+	// can be asked. Grant: event:NAME.
+	FollowEvent(context.Context, *v1.FollowEventRequest, AgentServiceFollowEventServerStream) error
+	// PrepareEvent says what a client has to know to sign an event. Grant: any of
+	// event:GLOB.
+	PrepareEvent(context.Context, *v1.PrepareEventRequest) (*v1.PrepareEventResponse, error)
 }
 
 // RegisterAgentServiceHandler registers svc as the secgossip.v1.AgentService implementation on
@@ -471,6 +525,8 @@ func RegisterAgentServiceHandler(server *connect.Server, svc AgentServiceHandler
 		connect.Method{Spec: agentServiceUpdateTagsSpec(), Handler: adapter.updateTags},
 		connect.Method{Spec: agentServiceForceLeaveSpec(), Handler: adapter.forceLeave},
 		connect.Method{Spec: agentServiceStreamLogsSpec(), Handler: adapter.streamLogs},
+		connect.Method{Spec: agentServiceFollowEventSpec(), Handler: adapter.followEvent},
+		connect.Method{Spec: agentServicePrepareEventSpec(), Handler: adapter.prepareEvent},
 	)
 }
 
@@ -532,6 +588,21 @@ func (s AgentServiceStreamLogsServerStream) SendHeaders() error {
 
 // Send sends a response message to the client.
 func (s AgentServiceStreamLogsServerStream) Send(res *v1.StreamLogsResponse) error {
+	return s.stream.Send(res)
+}
+
+// AgentServiceFollowEventServerStream is the server stream for the AgentService's FollowEvent RPC.
+type AgentServiceFollowEventServerStream struct {
+	stream connect.ServerStream
+}
+
+// SendHeaders flushes the response headers without a message. The first Send does this implicitly.
+func (s AgentServiceFollowEventServerStream) SendHeaders() error {
+	return s.stream.SendHeaders()
+}
+
+// Send sends a response message to the client.
+func (s AgentServiceFollowEventServerStream) Send(res *v1.FollowEventResponse) error {
 	return s.stream.Send(res)
 }
 
@@ -616,6 +687,14 @@ func (UnimplementedAgentServiceHandler) ForceLeave(context.Context, *v1.ForceLea
 
 func (UnimplementedAgentServiceHandler) StreamLogs(context.Context, *v1.StreamLogsRequest, AgentServiceStreamLogsServerStream) error {
 	return connect.NewError(connect.CodeUnimplemented, "secgossip.v1.AgentService.StreamLogs is not implemented")
+}
+
+func (UnimplementedAgentServiceHandler) FollowEvent(context.Context, *v1.FollowEventRequest, AgentServiceFollowEventServerStream) error {
+	return connect.NewError(connect.CodeUnimplemented, "secgossip.v1.AgentService.FollowEvent is not implemented")
+}
+
+func (UnimplementedAgentServiceHandler) PrepareEvent(context.Context, *v1.PrepareEventRequest) (*v1.PrepareEventResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "secgossip.v1.AgentService.PrepareEvent is not implemented")
 }
 
 type agentServiceClient struct {
@@ -780,6 +859,22 @@ func (c *agentServiceClient) StreamLogs(ctx context.Context, req *v1.StreamLogsR
 		return AgentServiceStreamLogsClientStream{}, err
 	}
 	return AgentServiceStreamLogsClientStream{stream: stream}, nil
+}
+
+func (c *agentServiceClient) FollowEvent(ctx context.Context, req *v1.FollowEventRequest) (AgentServiceFollowEventClientStream, error) {
+	stream, err := c.client.CallServerStream(ctx, agentServiceFollowEventSpec(), req)
+	if err != nil {
+		return AgentServiceFollowEventClientStream{}, err
+	}
+	return AgentServiceFollowEventClientStream{stream: stream}, nil
+}
+
+func (c *agentServiceClient) PrepareEvent(ctx context.Context, req *v1.PrepareEventRequest) (*v1.PrepareEventResponse, error) {
+	var res v1.PrepareEventResponse
+	if err := c.client.CallUnary(ctx, agentServicePrepareEventSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
 }
 
 type agentServiceHandler struct{ svc AgentServiceHandler }
@@ -1006,4 +1101,24 @@ func (h agentServiceHandler) streamLogs(ctx context.Context, _ connect.Spec, str
 		return err
 	}
 	return h.svc.StreamLogs(ctx, &req, AgentServiceStreamLogsServerStream{stream: stream})
+}
+
+func (h agentServiceHandler) followEvent(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.FollowEventRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	return h.svc.FollowEvent(ctx, &req, AgentServiceFollowEventServerStream{stream: stream})
+}
+
+func (h agentServiceHandler) prepareEvent(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.PrepareEventRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.PrepareEvent(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
 }

@@ -80,7 +80,7 @@ func TestWhoSaysItHasMoreIsAskedAgainOnlyWhenItBroughtSomething(t *testing.T) {
 		bring := func(items ...[]byte) uint64 {
 			before := b.node.transport.Counters()["streams_opened"]
 			streamRepair{b.node}.Take(b.node.roster.Get("a"), b.node.store.whole(), lie, items)
-			time.Sleep(2 * pullPause)
+			time.Sleep(2 * morePause)
 			return b.node.transport.Counters()["streams_opened"] - before
 		}
 		news := a.mark(1, client.sign("deploy", ""))
