@@ -11,7 +11,7 @@ func TestImpossibleHelloIsRefused(t *testing.T) {
 		change func(*Hello)
 	}{
 		{"no purpose", func(h *Hello) { h.Purpose = 0 }},
-		{"unknown purpose", func(h *Hello) { h.Purpose = 6 }},
+		{"unknown purpose", func(h *Hello) { h.Purpose = 7 }},
 		{"no record", func(h *Hello) { h.Record = nil }},
 		{"long record", func(h *Hello) { h.Record = make([]byte, MaxRecord+1) }},
 		{"seals with what it does not know", func(h *Hello) { h.Primary = h.Highest + 1 }},
