@@ -19,7 +19,7 @@ type Config struct {
 	// ScratchRoot is an existing directory for the runs' own directories,
 	// os.TempDir() by default. The handler user must be able to pass
 	// through it, so it cannot lie in a directory of mode 0700. A killed
-	// agent leaves secgossip-run-* in it.
+	// agent leaves secgossip-run-* in it, which the next one removes.
 	ScratchRoot string
 
 	// Private are existing directories and files that handlers must not read,

@@ -32,6 +32,7 @@ type confinement struct {
 	filterCalls bool
 	permissions permissions
 	logger      *slog.Logger
+	spare       spare
 }
 
 // newConfinement checks the settings and every program. It joins all problems.

@@ -3,7 +3,6 @@ package handler
 import (
 	"fmt"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -22,12 +21,9 @@ import (
 //
 // It is confined as the program is, and there is nothing in it for the program to
 // take: it is not dumpable, so that its memory and descriptors are root's to look
-// at, and it keeps no descriptor but the status pipe. It returns only if the
-// program could not be started.
-func beInit(job *job, status *os.File) error {
-	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
-		return fmt.Errorf("making process 1 unreadable: %w", err)
-	}
+// at, and it keeps no descriptor but the hatch. It returns only if the program could
+// not be started.
+func beInit(job *job, hatch *os.File) error {
 	if err := forgetSignals(); err != nil {
 		return err
 	}
@@ -38,7 +34,10 @@ func beInit(job *job, status *os.File) error {
 	if err != nil {
 		return err
 	}
-	for _, fd := range append(job.given(), 0, 1, 2) {
+	for _, fd := range job.given() {
+		unix.Close(*fd)
+	}
+	for fd := range 3 {
 		unix.Close(fd) // Else a pipe that the program closed would stay open.
 	}
 	for {
@@ -50,7 +49,7 @@ func beInit(job *job, status *os.File) error {
 		case err != nil:
 			syscall.Exit(1) // The agent misses the word about the end.
 		}
-		_, _ = fmt.Fprintf(status, "%s%d", endedMark, uint32(ended))
+		_, _ = fmt.Fprintf(hatch, "%s%d", endedMark, uint32(ended))
 		syscall.Exit(0)
 	}
 }
@@ -58,14 +57,14 @@ func beInit(job *job, status *os.File) error {
 // closeInherited closes what something before the agent left open (threat L04): it
 // would be open in process 1 for the whole run. What this process has opened itself,
 // which its runtime may not be able to do without, is told by its closing on exec.
-func closeInherited(given []int) error {
+func closeInherited() error {
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
 		return err
 	}
 	for _, entry := range entries {
 		fd, err := strconv.Atoi(entry.Name())
-		if err != nil || fd <= statusFD || slices.Contains(given, fd) {
+		if err != nil || fd <= programFD {
 			continue
 		}
 		if inherited(fd) {

@@ -105,8 +105,8 @@ const scratchBytesPerFile = 16 << 10
 // is gone with its last process. It takes CAP_SYS_ADMIN, which the shim has
 // until it drops its capabilities. Nothing here is seen outside: the mount
 // namespace is private.
-func isolate(job *job) error {
-	if len(job.Namespaces) == 0 {
+func isolate(cage *cage) error {
+	if len(cage.Namespaces) == 0 {
 		return nil
 	}
 	const flags = unix.MS_NOSUID | unix.MS_NODEV
@@ -116,21 +116,21 @@ func isolate(job *job) error {
 	// An empty file takes memory too: an inode for each 16 KiB. The owner is
 	// who this is, not who the job says: verify is to see the difference.
 	options := fmt.Sprintf("size=%d,nr_inodes=%d,mode=0700,uid=%d,gid=%d",
-		job.Permissions.Scratch, max(job.Permissions.Scratch/scratchBytesPerFile, 64), os.Getuid(), os.Getgid())
-	if err := unix.Mount("scratch", job.Work, "tmpfs", flags, options); err != nil {
-		return fmt.Errorf("mounting the scratch on %q: %w", job.Work, err)
+		cage.Permissions.Scratch, max(cage.Permissions.Scratch/scratchBytesPerFile, 64), os.Getuid(), os.Getgid())
+	if err := unix.Mount("scratch", cage.Work, "tmpfs", flags, options); err != nil {
+		return fmt.Errorf("mounting the scratch on %q: %w", cage.Work, err)
 	}
 	return nil
 }
 
 // verifyIsolation compares what this process sees with what the agent sees.
-func verifyIsolation(job *job) error {
-	for name, agents := range job.Namespaces {
+func verifyIsolation(cage *cage) error {
+	for name, agents := range cage.Namespaces {
 		if own, err := namespaceID(name); err != nil || own == agents {
 			return fmt.Errorf("the %s namespace is the agent's, %s (%v)", name, own, err)
 		}
 	}
-	if len(job.Namespaces) == 0 {
+	if len(cage.Namespaces) == 0 {
 		return nil
 	}
 	if self, err := os.Readlink("/proc/self"); err != nil || self != "1" || os.Getpid() != 1 {
@@ -140,8 +140,8 @@ func verifyIsolation(job *job) error {
 	if err := unix.Statfs(".", &fs); err != nil || fs.Type != unix.TMPFS_MAGIC {
 		return fmt.Errorf("the scratch is on a file system of type %#x (%v)", fs.Type, err)
 	}
-	if size := uint64(fs.Bsize) * fs.Blocks; size > job.Permissions.Scratch+uint64(os.Getpagesize()) {
-		return fmt.Errorf("the scratch holds %d bytes, not %d", size, job.Permissions.Scratch)
+	if size := uint64(fs.Bsize) * fs.Blocks; size > cage.Permissions.Scratch+uint64(os.Getpagesize()) {
+		return fmt.Errorf("the scratch holds %d bytes, not %d", size, cage.Permissions.Scratch)
 	}
 	return nil
 }

@@ -18,22 +18,16 @@ const shimName = "secgossip-handler-shim"
 // The shim's descriptors beside 0 to 2, all of which close when the program is
 // executed.
 const (
-	settingsFD = 3 // a job as JSON
-	statusFD   = 4 // what became of it, see parseStatus
-	programFD  = 5 // what is executed: the program or its interpreter
-	probeFD    = 6 // rehearsals only: what is executed in its place
-	scriptFD   = 7 // rehearsals of scripts only: the script
+	cageFD    = 3 // a cage as JSON
+	hatchFD   = 4 // by which it gets its job, and says what became of it: see parseStatus
+	programFD = 5 // what it will execute, which it may read wherever it lies
 )
 
-// job is everything the shim is told. It travels in an unnamed file that only
-// the two can reach: arguments and environment are for everybody to read.
-type job struct {
-	answers bool // what is printed answers a query; not for the shim
-
-	Program string // as configured, for messages
-
-	Argv []string
-	Env  []string
+// cage is what the shim is told when it is started: everything about the confinement
+// of a run that is the same for all runs of its handler. It travels, as the job does,
+// in an unnamed file that only the two can reach: arguments and environment are for
+// everybody to read.
+type cage struct {
 	Work string // working directory; handlers may write there
 
 	Roots    []string // where what may be read lies
@@ -53,35 +47,51 @@ type job struct {
 	Parent        int               // process id of the agent, 0 seen from another namespace
 	OwnUsers      bool              // the shim has yet to make them, in a user namespace
 	CountOwn      bool              // processes are counted in the user namespace of the run alone
-	Rehearsal     string            // the first argument of the program that is not executed; empty: a run
-	Script        bool              // scriptFD is there
+}
+
+// job is what the shim gets by the hatch: one run.
+type job struct {
+	*cage   `json:"-"`
+	answers bool // what is printed answers a query; not for the shim
+
+	Program string // as configured, for messages
+
+	Argv []string
+	Env  []string
+
+	Others    uint64 // what else is held against the limit on processes
+	Rehearsal string // the first argument of the program that is not executed; empty: a run
+	Script    bool   // of rehearsals: the script is there
+
+	// The shim's descriptors of what came with the job.
+	program int // what is executed: the program or its interpreter
+	probe   int // rehearsals only: what is executed in its place
+	script  int // rehearsals of scripts only: the script
 }
 
 // executed is the descriptor of what the shim executes.
 func (j *job) executed() int {
 	if j.Rehearsal != "" {
-		return probeFD
+		return j.probe
 	}
-	return programFD
+	return j.program
 }
 
-// given are the descriptors that a shim of this job gets besides the first five. Any
-// other number may be one that its runtime has opened.
-func (j *job) given() []int {
-	fds := []int{programFD}
+// given are where the descriptors belong that come with this job, in their order.
+func (j *job) given() []*int {
+	fds := []*int{&j.program}
 	if j.Rehearsal != "" {
-		fds = append(fds, probeFD)
+		fds = append(fds, &j.probe)
 	}
 	if j.Script {
-		fds = append(fds, scriptFD)
+		fds = append(fds, &j.script)
 	}
 	return fds
 }
 
-func (c *confinement) newJob(program string, dir *scratch, argv, env []string) (*job, error) {
-	j := &job{
-		Program: program,
-		Argv:    argv, Env: env, Work: dir.work,
+func (c *confinement) newCage(dir *scratch) (*cage, error) {
+	g := &cage{
+		Work:     dir.work,
 		Roots:    c.roots(),
 		Readable: []string{dir.program}, Writable: c.writable, Private: c.private,
 		UID: c.account.uid, GID: c.account.gid, Groups: c.account.groups, Switched: c.account.switched,
@@ -93,37 +103,37 @@ func (c *confinement) newJob(program string, dir *scratch, argv, env []string) (
 		Parent:        os.Getpid(),
 	}
 	if !c.canIsolate {
-		return j, nil
+		return g, nil
 	}
-	j.Namespaces, j.OwnUsers = map[string]string{}, c.ownUsers()
-	if !j.OwnUsers {
-		j.Parent = 0
+	g.Namespaces, g.OwnUsers = map[string]string{}, c.ownUsers()
+	if !g.OwnUsers {
+		g.Parent = 0
 	}
 	if c.ownUsers() {
-		j.Groups, j.CountOwn = groupsSeen(c.account.groups, c.account.gid), c.limitsProcesses()
+		g.Groups, g.CountOwn = groupsSeen(c.account.groups, c.account.gid), c.limitsProcesses()
 	}
 	for _, ns := range c.runNamespaces() {
 		id, err := namespaceID(ns.name)
 		if err != nil {
 			return nil, fmt.Errorf("namespaces: %w", err)
 		}
-		j.Namespaces[ns.name] = id
+		g.Namespaces[ns.name] = id
 	}
-	return j, nil
+	return g, nil
 }
 
-// file writes the job where the shim can read it. A file, unlike a pipe, takes
-// any amount without anybody reading at the other end.
-func (j *job) file() (*os.File, error) {
-	text, err := json.Marshal(j)
+// memoryFile writes what the shim is told where it can read it. A file, unlike a
+// pipe, takes any amount without anybody reading at the other end.
+func memoryFile(name string, what any) (*os.File, error) {
+	text, err := json.Marshal(what)
 	if err != nil {
 		return nil, err
 	}
-	fd, err := unix.MemfdCreate("job", unix.MFD_CLOEXEC)
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("memfd_create: %w", err)
 	}
-	file := os.NewFile(uintptr(fd), "job")
+	file := os.NewFile(uintptr(fd), name)
 	if _, err = file.Write(text); err == nil {
 		_, err = file.Seek(0, io.SeekStart)
 	}
@@ -134,21 +144,23 @@ func (j *job) file() (*os.File, error) {
 	return file, nil
 }
 
-func readJob(from io.Reader) (*job, error) {
-	var j job
-	decoder := json.NewDecoder(from)
+// readFile reads what memoryFile wrote, and closes the file.
+func readFile(fd int, name string, into any) error {
+	file := os.NewFile(uintptr(fd), name)
+	defer file.Close()
+	decoder := json.NewDecoder(file)
 	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&j); err != nil {
-		return nil, fmt.Errorf("reading the job: %w", err)
+	if err := decoder.Decode(into); err != nil {
+		return fmt.Errorf("reading the %s: %w", name, err)
 	}
-	return &j, nil
+	return nil
 }
 
-// What the shim writes to the status pipe: readyMark right before it executes
-// the program, then nothing if that worked, because the pipe closes. If
-// anything fails it writes what, with or without the mark before it. A shim that
-// stays as process 1 writes endedMark and the program's wait status at the end.
-// Only the shim ever holds the pipe, so this is not the handler's word.
+// What the shim writes to the hatch: readyMark right before it executes the program,
+// then nothing if that worked, because the hatch closes. If anything fails it writes
+// what, with or without the mark before it. A shim that stays as process 1 writes
+// endedMark and the program's wait status at the end. Only the shim ever holds its
+// end, so this is not the handler's word.
 const (
 	readyMark = "ready\n"
 	endedMark = "ended "

@@ -46,12 +46,12 @@ func requiredLandlock(sandbox Sandbox) (int, error) {
 //
 // The network is not this function's business: Landlock's rules for it can be
 // avoided with multipath TCP.
-func restrictFiles(job *job) error {
+func restrictFiles(cage *cage) error {
 	abi := landlockABI()
-	if abi < job.MinLandlock {
-		return fmt.Errorf("this kernel has Landlock ABI %d and %d is needed", abi, job.MinLandlock)
+	if abi < cage.MinLandlock {
+		return fmt.Errorf("this kernel has Landlock ABI %d and %d is needed", abi, cage.MinLandlock)
 	}
-	rules, opened, err := writeRules(job, abi)
+	rules, opened, err := writeRules(cage, abi)
 	defer func() {
 		for _, fd := range opened {
 			unix.Close(fd)
@@ -61,16 +61,16 @@ func restrictFiles(job *job) error {
 		return err
 	}
 	var dirs, files []string
-	for _, root := range job.Roots {
-		moreDirs, moreFiles := readableBelow(root, job.Private)
+	for _, root := range cage.Roots {
+		moreDirs, moreFiles := readableBelow(root, cage.Private)
 		dirs, files = append(dirs, moreDirs...), append(files, moreFiles...)
 	}
 	rules = append(rules,
 		landlock.RODirs(dirs...).IgnoreIfMissing(),
 		landlock.ROFiles(files...).IgnoreIfMissing(),
-		landlock.RODirs(job.Readable...),
+		landlock.RODirs(cage.Readable...),
 		// The program may lie in a private directory.
-		landlock.ROFiles(fdPath(job.executed())),
+		landlock.ROFiles(fdPath(programFD)),
 	)
 	config := landlock.V8
 	config.HandledAccessNet = 0
@@ -82,10 +82,10 @@ func restrictFiles(job *job) error {
 }
 
 // writeRules allows writing. Its rules need what was opened until they are in force.
-func writeRules(job *job, abi int) (rules []landlock.Rule, opened []int, err error) {
+func writeRules(cage *cage, abi int) (rules []landlock.Rule, opened []int, err error) {
 	// Shells open /dev/null for reading and writing at every turn.
-	rules = []landlock.Rule{landlock.RWFiles("/dev/null"), directoryRule(job.Work, abi)}
-	for _, path := range job.Writable {
+	rules = []landlock.Rule{landlock.RWFiles("/dev/null"), directoryRule(cage.Work, abi)}
+	for _, path := range cage.Writable {
 		fd, err := openWritable(path)
 		if err != nil {
 			return nil, opened, fmt.Errorf("writable path: %w", err)

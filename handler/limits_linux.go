@@ -46,15 +46,19 @@ func setEarlyLimits(cpuSeconds, fileSize uint64) error {
 // up descriptors until the program is executed. Nothing but that may follow.
 //
 // The kernel counts processes for all of a user, so those that are there already
-// (others) come on top: on a host where others run as nobody too, a handler could start
+// come on top: on a host where others run as nobody too, a handler could start
 // nothing. When the agent's own user runs the handlers there is no limit: its
 // other processes come and go.
-func setLastLimits(job *job, others uint64) error {
+func setLastLimits(job *job) error {
 	if err := lower(unix.RLIMIT_NOFILE, maxOpenFiles); err != nil {
 		return fmt.Errorf("limit on open files: %w", err)
 	}
 	if job.Switched || job.CountOwn {
-		if err := lower(unix.RLIMIT_NPROC, others+job.Permissions.Processes); err != nil {
+		own, err := os.ReadDir("/proc/self/task") // Those of process 1 are counted too.
+		if err != nil {
+			return fmt.Errorf("counting processes: %w", err)
+		}
+		if err := lower(unix.RLIMIT_NPROC, job.Others+uint64(len(own))+job.Permissions.Processes); err != nil {
 			return fmt.Errorf("limit on processes: %w", err)
 		}
 	}
@@ -71,33 +75,37 @@ func setLastLimits(job *job, others uint64) error {
 }
 
 // othersOf counts what is held against the limit on processes before the program
-// starts. The threads of process 1 are among it.
-func othersOf(job *job) (uint64, error) {
-	switch {
-	case job.Switched:
-		return threadsOf(uint32(job.UID))
-	case job.CountOwn:
-		tasks, err := os.ReadDir("/proc/self/task")
-		return uint64(len(tasks)), err
+// starts, without the shim. It is the agent that counts: a run sees its own alone.
+func (c *confinement) othersOf(shim int) (uint64, error) {
+	if !c.account.switched {
+		return 0, nil
 	}
-	return 0, nil
+	return threadsOf(uint32(c.account.uid), shim)
 }
 
-// threadsOf counts the threads of a user, which is what RLIMIT_NPROC limits. One
-// that ends meanwhile is no error.
-func threadsOf(uid uint32) (uint64, error) {
-	processes, err := os.ReadDir("/proc")
+// threadsOf counts the threads of a user, which is what RLIMIT_NPROC limits, but for
+// those of one process. One that ends meanwhile is no error.
+func threadsOf(uid uint32, except int) (uint64, error) {
+	// By its descriptor, and most by one part of a name: a host may have a great many.
+	proc, err := os.Open("/proc")
+	if err != nil {
+		return 0, err
+	}
+	defer proc.Close()
+	names, err := proc.Readdirnames(-1)
 	if err != nil {
 		return 0, err
 	}
 	var count uint64
-	for _, process := range processes {
-		if _, err := strconv.Atoi(process.Name()); err != nil {
+	for _, name := range names {
+		if pid, err := strconv.Atoi(name); err != nil || pid == except {
 			continue
 		}
 		var stat unix.Stat_t
-		tasks := "/proc/" + process.Name() + "/task"
-		if err := unix.Lstat(tasks, &stat); err != nil || stat.Uid != uid {
+		if unix.Fstatat(int(proc.Fd()), name, &stat, 0) != nil || stat.Uid != uid {
+			continue
+		}
+		if unix.Fstatat(int(proc.Fd()), name+"/task", &stat, 0) != nil {
 			continue
 		}
 		count += max(uint64(stat.Nlink), 3) - 2 // a folder for each thread, and two links of its own

@@ -10,7 +10,8 @@ import (
 
 // doomedAgent is what the test binary is called when it is an agent that a
 // test is going to kill. Its arguments are a program, a directory that the
-// handler may write to, and the scratch root.
+// handler may write to, the scratch root, and the kind of the event that it runs
+// the program for.
 const doomedAgent = "secgossip-test-agent"
 
 // TestMain makes the test binary able to be the shim, and fails if anything is
@@ -32,20 +33,20 @@ func TestMain(m *testing.M) {
 		beStamp()
 	}
 	if os.Args[0] == doomedAgent {
-		beDoomedAgent(os.Args[1], os.Args[2], os.Args[3])
+		beDoomedAgent(os.Args[1], os.Args[2], os.Args[3], os.Args[4])
 	}
 	goleak.VerifyTestMain(m)
 }
 
-func beDoomedAgent(program, writable, scratch string) {
+func beDoomedAgent(program, writable, scratch, kind string) {
 	r, err := New(Config{
-		Specs:       []Spec{{Filters: []Filter{{Kind: kindAny}}, Program: program}},
+		Specs:       []Spec{{Filters: []Filter{{Kind: KindUser}}, Program: program}},
 		Settings:    Settings{Writable: []string{writable}},
 		ScratchRoot: scratch,
 	})
 	if err != nil {
 		panic(err)
 	}
-	r.Dispatch(Event{Kind: KindUser, Name: "x"})
+	r.Dispatch(Event{Kind: Kind(kind), Name: "x"})
 	select {}
 }

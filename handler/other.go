@@ -4,6 +4,7 @@ package handler
 
 import (
 	"context"
+	"time"
 )
 
 // shimName is never a process's name here.
@@ -20,6 +21,12 @@ type confinement struct{}
 func newConfinement(Config) (*confinement, error) { return nil, ErrUnsupported }
 
 func (*confinement) rehearse(Spec) ([]Layer, error) { return nil, ErrUnsupported }
+
+func (*confinement) keepSpare(string) {}
+
+func (*confinement) watchSpare(context.Context, string) {}
+
+func (*confinement) sweep(time.Duration) {}
 
 func (*confinement) run(context.Context, string, Event) Result {
 	return Result{ExitCode: -1, Err: ErrUnsupported}

@@ -14,21 +14,17 @@ import (
 // are root's. This process is readable and holds nothing.
 //
 // It returns only if the other could not be started.
-func beOuter(job *job, settings, status *os.File) error {
-	if err := tieToAgent(job.Parent); err != nil {
+func beOuter(cage *cage, hatch *os.File) error {
+	if err := tieToAgent(cage.Parent); err != nil {
 		return err
 	}
-	inner := *job
+	inner := *cage
 	inner.OwnUsers, inner.Parent = false, 0
-	text, err := inner.file()
+	text, err := memoryFile("cage", inner)
 	if err != nil {
 		return err
 	}
-	settings.Close()
-	files := []*os.File{os.Stdin, os.Stdout, os.Stderr, settingsFD: text, statusFD: status}
-	for _, fd := range job.given() {
-		files = append(files, os.NewFile(uintptr(fd), "program")) // They follow each other.
-	}
+	files := []*os.File{os.Stdin, os.Stdout, os.Stderr, cageFD: text, hatchFD: hatch, programFD: os.NewFile(programFD, "program")}
 	sys := &syscall.SysProcAttr{
 		Pdeathsig: syscall.SIGKILL,
 		// It has this one user and this one group. In it the shim holds every
@@ -39,7 +35,7 @@ func beOuter(job *job, settings, status *os.File) error {
 	}
 	list := []namespace{{"user", unix.CLONE_NEWUSER}}
 	for _, ns := range namespaces {
-		if job.Namespaces[ns.name] != "" {
+		if cage.Namespaces[ns.name] != "" {
 			list = append(list, ns)
 		}
 	}
@@ -48,8 +44,8 @@ func beOuter(job *job, settings, status *os.File) error {
 	if err != nil {
 		return fmt.Errorf("starting the shim in a user namespace: %w", err)
 	}
-	for _, fd := range append(job.given(), 0, 1, 2, statusFD) {
-		unix.Close(fd) // Else a pipe that the program closed would stay open.
+	for _, file := range files {
+		file.Close() // Else a pipe that the program closed would stay open.
 	}
 	var ended unix.WaitStatus
 	for {

@@ -8,9 +8,14 @@ import (
 // pipe has an end that is ours and one that is the handler's.
 type pipe struct{ ours, theirs *os.File }
 
-// plumbing is every pipe of a run. Standard output and standard error stay
+func (p pipe) close() {
+	p.ours.Close()
+	p.theirs.Close()
+}
+
+// plumbing is what joins a run to the agent. Standard output and standard error stay
 // apart, because only the first answers a query.
-type plumbing struct{ stdin, stdout, stderr, status pipe }
+type plumbing struct{ stdin, stdout, stderr, hatch pipe }
 
 func newPlumbing(owner account) (*plumbing, error) {
 	var p plumbing
@@ -18,7 +23,7 @@ func newPlumbing(owner account) (*plumbing, error) {
 	p.stdin.theirs, p.stdin.ours, failed[0] = os.Pipe()
 	p.stdout.ours, p.stdout.theirs, failed[1] = os.Pipe()
 	p.stderr.ours, p.stderr.theirs, failed[2] = os.Pipe()
-	p.status.ours, p.status.theirs, failed[3] = os.Pipe()
+	p.hatch, failed[3] = newHatch()
 	err := errors.Join(failed[:]...)
 	for _, file := range []*os.File{p.stdin.theirs, p.stdout.theirs, p.stderr.theirs} {
 		if err == nil {
@@ -26,8 +31,7 @@ func newPlumbing(owner account) (*plumbing, error) {
 		}
 	}
 	if err != nil {
-		p.closeOurs()
-		p.closeTheirs()
+		p.close()
 		return nil, err
 	}
 	return &p, nil
@@ -35,13 +39,13 @@ func newPlumbing(owner account) (*plumbing, error) {
 
 // closeTheirs closes the handler's ends, once it has them.
 func (p *plumbing) closeTheirs() {
-	for _, pipe := range []pipe{p.stdin, p.stdout, p.stderr, p.status} {
+	for _, pipe := range []pipe{p.stdin, p.stdout, p.stderr, p.hatch} {
 		pipe.theirs.Close()
 	}
 }
 
-func (p *plumbing) closeOurs() {
-	for _, pipe := range []pipe{p.stdin, p.stdout, p.stderr, p.status} {
-		pipe.ours.Close()
+func (p *plumbing) close() {
+	for _, pipe := range []pipe{p.stdin, p.stdout, p.stderr, p.hatch} {
+		pipe.close() // What was never made or is closed already is no matter.
 	}
 }

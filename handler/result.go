@@ -39,6 +39,7 @@ type Result struct {
 	Begin    time.Time
 	Duration time.Duration
 	outlived bool // a process of it still holds its output
+	spare    bool // its shim was started before it
 
 	Stdout Output
 	Stderr Output

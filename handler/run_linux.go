@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
-	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -22,6 +20,9 @@ const (
 	// pipeTime is how long a run waits for the last output after that. Only
 	// a process that left the handler's group can still hold the pipes.
 	pipeTime = time.Second
+	// answerTime is how long a spare may take to say that the program begins. It
+	// takes some milliseconds; one that was stopped takes for ever.
+	answerTime = time.Second
 )
 
 // run runs the program at path once. It returns when the program and all that
@@ -37,97 +38,112 @@ func (c *confinement) run(ctx context.Context, path string, e Event) Result {
 	return c.runOpened(ctx, p, path, e, nil)
 }
 
-// prepared is a run of which nothing has been started.
+// runOpened runs a program that has been checked. From here on path is only
+// what the program is called. A rehearsal changes what has been prepared.
+//
+// A run takes the spare if there is one. When that cannot begin it, it is as if there
+// had been none: nothing of the program has run, and the spare is dead.
+func (c *confinement) runOpened(ctx context.Context, p *program, path string, e Event, change func(*prepared) error) Result {
+	if change == nil {
+		s, old := c.spare.take(p)
+		defer old.end()
+		if s != nil {
+			result, again := s.run(ctx, p, path, e, nil)
+			if !again || ctx.Err() != nil {
+				return result
+			}
+			c.logger.Debug("spare was of no use", "program", p.path, "err", result.Err)
+		}
+	}
+	s, err := c.newShim()
+	if err != nil {
+		return notRun(err)
+	}
+	result, _ := s.run(ctx, p, path, e, change)
+	return result
+}
+
+// prepared is a run of which no job has been sent.
 type prepared struct {
+	*shim
 	job     *job
-	dir     *scratch
 	program *program
-	group   *cgroup  // nil: none
 	probe   *os.File // rehearsals only: what runs in the program's place
 	stdin   []byte
 }
 
-// runOpened runs a program that has been checked. From here on path is only
-// what the program is called. A rehearsal changes what has been prepared.
-func (c *confinement) runOpened(ctx context.Context, p *program, path string, e Event, change func(*prepared) error) Result {
-	dir, err := newScratch(c.scratchRoot, c.account)
+// run runs a program in this shim, which is at its end then. again says that nothing
+// of the program has run or ever will, for a reason that may be this shim's own.
+func (s *shim) run(ctx context.Context, p *program, path string, e Event, change func(*prepared) error) (result Result, again bool) {
+	defer s.end()
+	run, err := s.prepare(p, path, e)
+	if err == nil && change != nil {
+		err = change(run)
+	}
+	if err == nil && s.pid == 0 {
+		err = s.start(run.executed())
+	}
 	if err != nil {
-		return notRun(err)
+		return notRun(err), false
 	}
-	defer func() {
-		if err := dir.remove(); err != nil {
-			c.logger.Warn("scratch directory left behind", "err", err)
-		}
-	}()
-	env, err := environmentFor(c.settings.Input, e, dir.work)
-	if err != nil {
-		return notRun(err)
-	}
-	stdin, err := inputFor(c.settings.Input, e)
-	if err != nil {
-		return notRun(err)
-	}
-	argv, err := dir.stage(p, path)
-	if err != nil {
-		return notRun(err)
-	}
-	job, err := c.newJob(path, dir, argv, env)
-	if err != nil {
-		return notRun(err)
-	}
-	job.answers = e.Kind == KindQuery
-	run := &prepared{job: job, dir: dir, program: p, stdin: stdin}
-	if change != nil {
-		if err := change(run); err != nil {
-			return notRun(err)
-		}
-	}
-	if c.newGroup != nil {
-		if run.group, err = c.newGroup(job.Permissions); err != nil {
-			return notRun(err)
-		}
-	}
-	result := c.supervise(ctx, run)
-	run.endGroup(c.logger)
-	return result
+	result, again = run.supervise(ctx)
+	result.spare = s.view != nil
+	return result, again
 }
 
-// endGroup kills what is left in the run's cgroup, once.
-func (r *prepared) endGroup(logger *slog.Logger) {
-	if r.group == nil {
-		return
+func (s *shim) prepare(p *program, path string, e Event) (*prepared, error) {
+	env, err := environmentFor(s.c.settings.Input, e, s.dir.work)
+	if err != nil {
+		return nil, err
 	}
-	if err := r.group.end(); err != nil {
-		logger.Warn("cgroup of a run left behind", "err", err)
+	stdin, err := inputFor(s.c.settings.Input, e)
+	if err != nil {
+		return nil, err
 	}
-	r.group = nil
+	argv, err := s.dir.stage(p, path)
+	if err != nil {
+		return nil, err
+	}
+	others, err := s.c.othersOf(s.pid)
+	if err != nil {
+		return nil, fmt.Errorf("counting processes: %w", err)
+	}
+	job := &job{cage: s.cage, answers: e.Kind == KindQuery, Program: path, Argv: argv, Env: env, Others: others}
+	return &prepared{shim: s, job: job, program: p, stdin: stdin}, nil
+}
+
+// executed is what the kernel will execute.
+func (r *prepared) executed() *os.File {
+	if r.probe != nil {
+		return r.probe
+	}
+	return r.program.executed()
+}
+
+// files are what comes with the job, as job.given wants them.
+func (r *prepared) files() []*os.File {
+	files := []*os.File{r.program.executed()}
+	if r.probe != nil {
+		files = append(files, r.probe)
+	}
+	if r.job.Script {
+		files = append(files, r.program.file)
+	}
+	return files
 }
 
 func notRun(err error) Result {
 	return Result{ExitCode: -1, Err: fmt.Errorf("not run: %w", err)}
 }
 
-// supervise starts the shim for a run, feeds it, collects what it says and makes
-// sure that its process group ends.
-func (c *confinement) supervise(ctx context.Context, run *prepared) Result {
-	// The kernel ties Pdeathsig to the thread that starts the process, not
-	// to the whole agent. Without the lock the runtime could end that
-	// thread, and a healthy handler would be killed.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+// supervise sends the job, feeds the run, collects what it says and makes sure that its
+// process group ends. For again see run.
+func (r *prepared) supervise(ctx context.Context) (result Result, again bool) {
+	pipes := r.pipes
+	// A shim that is gone has said why, or says by its end that it is.
+	sendErr := sendJob(pipes.hatch.ours, r.job, r.files())
 
-	pipes, err := newPlumbing(c.account)
-	if err != nil {
-		return notRun(err)
-	}
-	defer pipes.closeOurs()
-	proc, err := c.start(run, pipes)
-	pipes.closeTheirs()
-	if err != nil {
-		return notRun(err)
-	}
-
-	stdout, stderr := capture{answers: run.job.answers}, capture{}
+	stdout, stderr := capture{answers: r.job.answers}, capture{}
 	var copies sync.WaitGroup
 	// Copying ends by itself or by a deadline. That says nothing about the
 	// handler: it need not read its input, and its exit code is the judge
@@ -136,7 +152,7 @@ func (c *confinement) supervise(ctx context.Context, run *prepared) Result {
 	copies.Go(func() { _, stdoutErr = io.Copy(&stdout, pipes.stdout.ours) })
 	copies.Go(func() { _, stderrErr = io.Copy(&stderr, pipes.stderr.ours) })
 	copies.Go(func() {
-		_, _ = pipes.stdin.ours.Write(run.stdin)
+		_, _ = pipes.stdin.ours.Write(r.stdin)
 		pipes.stdin.ours.Close()
 	})
 
@@ -145,42 +161,70 @@ func (c *confinement) supervise(ctx context.Context, run *prepared) Result {
 	killer.Go(func() {
 		select {
 		case <-ctx.Done():
-			killGroup(proc.Pid)
+			killGroup(r.pid)
 		case <-exited:
 		}
 	})
-	// The status pipe ends when the shim becomes the program, or dies as process
-	// 1 of the run does, and the killer sees to it that it does one of them in time.
-	status, statusErr := io.ReadAll(io.LimitReader(pipes.status.ours, maxStatus))
-	waitErr := waitUntilExited(proc.Pid)
+	if sendErr != nil {
+		killGroup(r.pid)
+	}
+	status, statusErr := r.listen()
+	waitErr := waitUntilExited(r.pid)
 	close(exited)
 	killer.Wait()
-	state, reapErr := c.reapGroup(proc.Pid)
-	_ = proc.Release() // It has just been reaped.
-	run.endGroup(c.logger)
+	state, reapErr := r.reap()
 	end := time.Now().Add(pipeTime)
 	_ = pipes.stdout.ours.SetReadDeadline(end)
 	_ = pipes.stderr.ours.SetReadDeadline(end)
 	_ = pipes.stdin.ours.SetWriteDeadline(time.Now())
 	copies.Wait()
 	outlived := errors.Is(errors.Join(stdoutErr, stderrErr), os.ErrDeadlineExceeded)
-	if outlived && run.probe == nil {
-		c.logger.Warn("a process left its handler's process group and still runs", "program", run.program.path)
+	if outlived && r.probe == nil {
+		r.c.logger.Warn("a process left its handler's process group and still runs", "program", r.program.path)
 	}
 
-	result := Result{
+	result = Result{
 		ExitCode: -1, Stdout: stdout.output(), Stderr: stderr.output(), outlived: outlived, answer: stdout.answer,
 	}
 	if err := errors.Join(statusErr, waitErr, reapErr); err != nil {
 		result.Err = err
-		return result
+		return result, false
 	}
-	result.conclude(ctx, string(status), state)
-	return result
+	ready := result.conclude(ctx, status, state)
+	if sendErr != nil && status == "" {
+		result.Err = fmt.Errorf("not run: %w", sendErr)
+	}
+	return result, !ready
 }
 
-// conclude says how a run ended that was begun.
-func (r *Result) conclude(ctx context.Context, status string, wait unix.WaitStatus) {
+// listen returns all that the shim says. The hatch ends when the shim becomes the
+// program, or dies as process 1 of the run does, and the killer sees to it that it does
+// one of them in time.
+func (r *prepared) listen() (string, error) {
+	hatch := r.pipes.hatch.ours
+	if r.view != nil {
+		_ = hatch.SetReadDeadline(time.Now().Add(answerTime))
+	}
+	said := make([]byte, maxStatus)
+	n, err := hatch.Read(said)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		killGroup(r.pid)
+		err = nil
+	}
+	_ = hatch.SetReadDeadline(time.Time{})
+	var rest []byte
+	if err == nil {
+		rest, err = io.ReadAll(io.LimitReader(hatch, maxStatus))
+	}
+	if err == io.EOF || errors.Is(err, syscall.ECONNRESET) {
+		err = nil // It ended, the second without having taken its job.
+	}
+	return string(said[:n]) + string(rest), err
+}
+
+// conclude says how a run ended whose job was sent. It reports whether the shim has
+// said that the program begins: if not, nothing of it has run.
+func (r *Result) conclude(ctx context.Context, status string, wait unix.WaitStatus) bool {
 	ready, end, problem := parseStatus(status)
 	r.Started = ready && problem == ""
 	switch {
@@ -201,103 +245,5 @@ func (r *Result) conclude(ctx context.Context, status string, wait unix.WaitStat
 	default:
 		r.ExitCode = wait.ExitStatus()
 	}
-}
-
-// start starts the shim: this same executable under another name, as the
-// handler's user, in a session of its own, with an empty environment.
-func (c *confinement) start(run *prepared, pipes *plumbing) (*os.Process, error) {
-	p, job := run.program, run.job
-	settings, err := job.file()
-	if err != nil {
-		return nil, err
-	}
-	defer settings.Close()
-	sys := &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
-	if c.account.switched {
-		// No Groups: the supplementary groups are emptied.
-		sys.Credential = &syscall.Credential{Uid: uint32(c.account.uid), Gid: uint32(c.account.gid)}
-	}
-	if run.group != nil {
-		sys.UseCgroupFD, sys.CgroupFD = true, int(run.group.dir.Fd())
-	}
-	if c.account.switched && c.canDropAll {
-		// Without this one capability the shim could not empty the
-		// bounding set. It gives it up together with the rest.
-		sys.AmbientCaps = []uintptr{unix.CAP_SETPCAP}
-	}
-	if len(job.Namespaces) > 0 && !job.OwnUsers {
-		enter(sys, c.runNamespaces())
-	}
-	files := []*os.File{
-		pipes.stdin.theirs, pipes.stdout.theirs, pipes.stderr.theirs,
-		settingsFD: settings, statusFD: pipes.status.theirs, programFD: p.executed(),
-	}
-	if run.probe != nil {
-		files = append(files, run.probe) // probeFD
-	}
-	if job.Script {
-		files = append(files, p.file) // scriptFD
-	}
-	proc, err := os.StartProcess("/proc/self/exe", []string{shimName}, &os.ProcAttr{
-		Dir: "/", Env: []string{}, Files: files, Sys: sys,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("starting the shim as uid %d: %w (the handler user must be able to execute the agent's own file, "+
-			"and the agent needs CAP_SETUID and CAP_SETGID)", c.account.uid, err)
-	}
-	return proc, nil
-}
-
-// killGroup kills the shim or the handler that it became and all processes that have
-// not left its group, and with process 1 of a namespace all that are in it. Without
-// namespaces one that starts a session of its own escapes this; it stays
-// confined, and the pipes are not waited for.
-func killGroup(leader int) { _ = unix.Kill(-leader, unix.SIGKILL) }
-
-// waitUntilExited waits for the process to end without reaping it: until then
-// its number cannot become another process group's, and killGroup is safe.
-func waitUntilExited(leader int) error {
-	for {
-		err := unix.Waitid(unix.P_PID, leader, nil, unix.WEXITED|unix.WNOWAIT, nil)
-		if err != unix.EINTR {
-			return err
-		}
-	}
-}
-
-// reapGroup kills what the handler left behind, so that nobody escapes the time
-// limit by having a child, and waits a moment until it is gone: processes that
-// are still dying count against those of the next run. It returns how the leader
-// ended.
-//
-// All of them are reaped here if they are this process's children, as orphans
-// are where the agent is process 1 of a container.
-func (c *confinement) reapGroup(leader int) (status unix.WaitStatus, err error) {
-	deadline := time.Now().Add(dyingTime)
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for reaped := false; ; {
-		killGroup(leader)
-		var ended unix.WaitStatus
-		pid, err := unix.Wait4(-leader, &ended, unix.WNOHANG, nil)
-		switch {
-		case err == unix.EINTR:
-			continue
-		case pid == leader:
-			status, reaped = ended, true
-			continue
-		case pid > 0:
-			continue
-		case !reaped && err != nil:
-			return 0, fmt.Errorf("reaping the handler: %w", err)
-		case reaped && unix.Kill(-leader, 0) == unix.ESRCH:
-			return status, nil
-		case time.Now().After(deadline) && !reaped:
-			return 0, errors.New("the handler could not be killed")
-		case time.Now().After(deadline):
-			c.logger.Debug("processes of a handler are still dying")
-			return status, nil
-		}
-		<-tick.C
-	}
+	return ready
 }

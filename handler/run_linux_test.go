@@ -161,7 +161,10 @@ func TestScratchDirectoryIsFreshAndGoneAfterwards(t *testing.T) {
 	program := script(t, `pwd; echo "$HOME"; echo "$TMPDIR"; ls -a | wc -l; stat -c %a .; umask; mkdir -p a/b; touch a/b/c; chmod 0 a/b a`)
 	seen := map[string]bool{}
 	for range 2 {
-		r := runConfig(t, Config{Specs: []Spec{everyEvent(program)}, ScratchRoot: root}, Event{Kind: KindUser, Name: "x"})
+		results := make(chan Result, 1)
+		runner := launch(t, Config{Specs: []Spec{everyEvent(program)}, ScratchRoot: root, OnResult: func(r Result) { results <- r }})
+		runner.Dispatch(Event{Kind: KindUser, Name: "x"})
+		r := receive(t, results)
 		lines := strings.Fields(r.Stdout.String())
 		if !r.Done() || len(lines) != 6 {
 			t.Fatalf("exit %d, err %v, stdout %q, stderr %q", r.ExitCode, r.Err, r.Stdout, r.Stderr)
@@ -173,7 +176,8 @@ func TestScratchDirectoryIsFreshAndGoneAfterwards(t *testing.T) {
 			t.Errorf("entries, mode and umask are %q, want %q", got, want)
 		}
 		seen[lines[0]] = true
-		until(t, "the scratch directory is gone", func() bool { entries, err := filepath.Glob(root + "/*"); return err == nil && len(entries) == 0 })
+		shut(t, runner)
+		isEmpty(t, root)
 	}
 }
 
@@ -301,7 +305,7 @@ func TestHandlerEndsWithItsAgent(t *testing.T) {
 	dir, scratch := granted(t), folder(t)
 	program := script(t, "echo $$ > "+dir+"/pid\nexec sleep 100000")
 	agent := exec.Command("/proc/self/exe")
-	agent.Args = []string{doomedAgent, program, dir, scratch}
+	agent.Args = []string{doomedAgent, program, dir, scratch, string(KindUser)}
 	agent.Stderr = os.Stderr
 	if err := agent.Start(); err != nil {
 		t.Fatal(err)
@@ -311,9 +315,7 @@ func TestHandlerEndsWithItsAgent(t *testing.T) {
 		text, _ := os.ReadFile(dir + "/pid")
 		return strings.HasSuffix(string(text), "\n")
 	})
-	if running(t, scratch) == 0 {
-		t.Error("the handler is not found")
-	}
+	until(t, "the handler is found", func() bool { return running(t, scratch) > 0 }) // While it executes sleep it is not.
 	if err := agent.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}

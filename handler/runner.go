@@ -10,6 +10,10 @@ import (
 	"time"
 )
 
+// sweepAge is from when on a scratch that nobody has locked is a left-over: one that
+// was made just now may not be locked yet.
+const sweepAge = time.Minute
+
 // Runner runs handlers for the events it is given. It is safe for concurrent
 // use. Close it.
 type Runner struct {
@@ -35,6 +39,7 @@ type Stats struct {
 	Runs     uint64 // finished, failures included
 	Failures uint64 // not started, killed, or an exit code that is not 0
 	Dropped  uint64 // events lost because the queue was full
+	BySpare  uint64 // of Runs, those for which a shim was waiting
 
 	Last     time.Time // when the latest run began; zero: none has
 	Degraded string    // why the handler does not do its work; empty: it does
@@ -68,6 +73,9 @@ func New(config Config) (*Runner, error) {
 	if _, err := r.Reload(config.Specs, config.Settings); err != nil {
 		r.stop()
 		return nil, err
+	}
+	if len(r.handlers) > 0 {
+		r.handlers[0].confine.sweep(sweepAge)
 	}
 	return r, nil
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,19 +19,27 @@ import (
 type scratch struct {
 	top, work, program string
 	account            account
+	lock               *os.File // the top, locked while the agent lives: see sweep
+	stat               unix.Stat_t
 }
+
+// scratchName is how the name of every scratch begins.
+const scratchName = "secgossip-run-"
 
 // removalTime is how long cleaning up after one run may take. A handler can
 // leave a great many files.
 const removalTime = 10 * time.Second
 
 func newScratch(root string, who account) (*scratch, error) {
-	top, err := os.MkdirTemp(root, "secgossip-run-")
+	top, err := os.MkdirTemp(root, scratchName)
 	if err != nil {
 		return nil, fmt.Errorf("scratch directory: %w", err)
 	}
 	s := &scratch{top: top, work: filepath.Join(top, "work"), program: filepath.Join(top, "program"), account: who}
-	if err := s.build(); err != nil {
+	if s.lock, err = lockFolder(unix.AT_FDCWD, top); err == nil {
+		err = s.build()
+	}
+	if err != nil {
 		_ = s.remove() // What went wrong is already known.
 		return nil, fmt.Errorf("scratch directory: %w", err)
 	}
@@ -42,6 +51,9 @@ func (s *scratch) build() error {
 		return err
 	}
 	if err := os.Mkdir(s.program, 0o700); err != nil {
+		return err
+	}
+	if err := unix.Lstat(s.work, &s.stat); err != nil {
 		return err
 	}
 	if !s.account.switched {
@@ -129,7 +141,79 @@ func (s *scratch) linkBeside(script string) {
 }
 
 func (s *scratch) remove() error {
-	return removeTree(s.top, time.Now().Add(removalTime))
+	err := removeTree(s.top, time.Now().Add(removalTime))
+	s.lock.Close() // It may be nil.
+	return err
+}
+
+// untouched reports whether the folder that a handler may write to is still there,
+// and empty.
+func (s *scratch) untouched() bool {
+	fd, err := unix.Open(s.work, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	folder := os.NewFile(uintptr(fd), s.work)
+	defer folder.Close()
+	var now unix.Stat_t
+	if err := unix.Fstat(fd, &now); err != nil || now.Ino != s.stat.Ino || now.Dev != s.stat.Dev {
+		return false
+	}
+	names, err := folder.Readdirnames(1)
+	return err == io.EOF && len(names) == 0
+}
+
+// lockFolder opens a folder and locks it, if nobody else has. What cleans up
+// /tmp by age leaves such a folder alone too.
+func lockFolder(dir int, name string) (*os.File, error) {
+	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// sweep removes what agents that were killed have left in the folder of scratches, if it
+// is of that age. Only what is this user's is looked at: in a folder such as /tmp others may use
+// any name.
+func (c *confinement) sweep(age time.Duration) {
+	root, err := os.Open(c.scratchRoot)
+	if err != nil {
+		return
+	}
+	defer root.Close()
+	deadline := time.Now().Add(removalTime)
+	for time.Now().Before(deadline) {
+		names, err := root.Readdirnames(batch)
+		for _, name := range names {
+			if strings.HasPrefix(name, scratchName) && time.Now().Before(deadline) {
+				c.sweepOne(int(root.Fd()), name, age, deadline)
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (c *confinement) sweepOne(root int, name string, age time.Duration, deadline time.Time) {
+	var stat unix.Stat_t
+	err := unix.Fstatat(root, name, &stat, unix.AT_SYMLINK_NOFOLLOW)
+	if err != nil || int(stat.Uid) != c.agentUID || time.Since(time.Unix(stat.Ctim.Unix())) < age {
+		return
+	}
+	lock, err := lockFolder(root, name)
+	if err != nil {
+		return // Its agent lives.
+	}
+	defer lock.Close()
+	if err := removeTree(filepath.Join(c.scratchRoot, name), deadline); err != nil {
+		c.logger.Warn("scratch directory of an earlier agent left behind", "err", err)
+	}
 }
 
 // removeTree removes a directory whose contents a handler made.

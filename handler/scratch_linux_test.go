@@ -168,3 +168,44 @@ func restrictDescriptors(t testing.TB, most uint64) {
 		}
 	})
 }
+
+// A scratch whose agent was killed goes with the next agent's start; one of an agent
+// that lives stays, as does what only has such a name.
+func TestScratchOfAKilledAgentIsRemoved(t *testing.T) {
+	c := confined(t, Settings{})
+	make := func(name string) string {
+		path := filepath.Join(c.scratchRoot, name)
+		if err := os.MkdirAll(filepath.Join(path, "work", "deep"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	left, other, elsewhere := make(scratchName+"1"), make("other"), folder(t)
+	kept := write(t, elsewhere+"/file", "x", 0o644)
+	link := filepath.Join(c.scratchRoot, scratchName+"link")
+	if err := os.Symlink(elsewhere, link); err != nil {
+		t.Fatal(err)
+	}
+	lives, err := newScratch(c.scratchRoot, c.account)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lives.remove()
+	stay := []string{other, kept, link, lives.work}
+	if os.Geteuid() == 0 {
+		foreign := make(scratchName + "foreign")
+		give(t, foreign)
+		stay = append(stay, foreign)
+	}
+	if c.sweep(sweepAge); !present(left) {
+		t.Error("one that was made just now is gone: its agent may not have locked it yet")
+	}
+	if c.sweep(0); present(left) {
+		t.Error("what a killed agent has left is still there")
+	}
+	for _, path := range stay {
+		if _, err := os.Lstat(path); err != nil {
+			t.Error(err)
+		}
+	}
+}

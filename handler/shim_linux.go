@@ -47,93 +47,112 @@ func beShim() {
 	// memory to be had for the collector.
 	debug.SetGCPercent(-1)
 	// Not os.Exit, which would run what the agent has to do at its end.
-	status := os.NewFile(statusFD, "status")
-	text := becomeHandler(status).Error()
-	_, _ = status.WriteString(text[:min(len(text), maxStatus-len(readyMark))])
+	hatch := os.NewFile(hatchFD, "hatch")
+	text := becomeHandler(hatch).Error()
+	_, _ = hatch.WriteString(text[:min(len(text), maxStatus-len(readyMark))])
 	syscall.Exit(1)
 }
 
-// becomeHandler confines this process and executes the program, or the probe of a
-// rehearsal. It returns only if that fails.
-func becomeHandler(status *os.File) error {
-	settings := os.NewFile(settingsFD, "job")
-	job, err := readJob(settings)
+// becomeHandler confines this process, waits for its job and executes the program, or
+// the probe of a rehearsal. It returns only if that fails.
+//
+// A run's shim gets its job at once; a spare waits for it, confined as the
+// program will be: all that the job brings is which program that is, with which
+// arguments, environment and limits.
+func becomeHandler(hatch *os.File) error {
+	var cage cage
+	if err := readFile(cageFD, "cage", &cage); err != nil {
+		return err
+	}
+	if cage.OwnUsers {
+		return beOuter(&cage, hatch)
+	}
+	if err := enterCage(&cage); err != nil {
+		return err
+	}
+	job, err := receiveJob(&cage)
 	if err != nil {
 		return err
 	}
-	if job.OwnUsers {
-		return beOuter(job, settings, status)
+	return beProgram(job, hatch)
+}
+
+// enterCage gives up what no run of this handler has, and reads back that it is gone.
+func enterCage(cage *cage) error {
+	// Whoever else runs as this user has no business with its memory and its
+	// descriptors. Executing the program ends this, for the program.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("making the shim unreadable: %w", err)
 	}
-	settings.Close()
-	if err := closeInherited(job.given()); err != nil {
+	if err := closeInherited(); err != nil {
 		return fmt.Errorf("inherited descriptors: %w", err)
 	}
-
-	if err := tieToAgent(job.Parent); err != nil {
+	if err := tieToAgent(cage.Parent); err != nil {
 		return err
 	}
 	unix.Umask(0o077)
-	if err := setEarlyLimits(job.CPUSeconds, job.Permissions.FileSize); err != nil {
+	if err := setEarlyLimits(cage.CPUSeconds, cage.Permissions.FileSize); err != nil {
 		return err
 	}
-	// In a /proc of its own it would count its own alone.
-	others, err := othersOf(job)
-	if err != nil {
-		return fmt.Errorf("counting processes: %w", err)
-	}
-	if err := isolate(job); err != nil {
+	if err := isolate(cage); err != nil {
 		return err
 	}
-	if err := os.Chdir(job.Work); err != nil {
+	if err := os.Chdir(cage.Work); err != nil {
 		return fmt.Errorf("working directory: %w", err)
 	}
-	if job.Rehearsal != "" {
-		if err := checkAccess(job); err != nil {
-			return err
-		}
-	}
-	if err := dropCapabilities(job.EmptyBounding); err != nil {
+	if err := dropCapabilities(cage.EmptyBounding); err != nil {
 		return err
 	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("no_new_privs: %w", err)
 	}
-	if err := restrictFiles(job); err != nil {
+	if err := restrictFiles(cage); err != nil {
 		return err
 	}
 	// From here on every descriptor but 0 to 2 closes when the program is
-	// executed.
+	// executed; those that come with the job do by themselves.
 	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fmt.Errorf("close_range (Linux 5.11): %w", err)
 	}
-	if job.FilterCalls {
-		if err := restrictCalls(job.Permissions.Network); err != nil {
+	unix.Close(programFD)
+	if cage.FilterCalls {
+		if err := restrictCalls(cage.Permissions.Network); err != nil {
 			return err
 		}
 	}
-	if err := verify(job); err != nil {
+	if err := verify(cage); err != nil {
 		return fmt.Errorf("confinement did not hold: %w", err)
 	}
-	if _, err := status.WriteString(readyMark); err != nil {
+	return nil
+}
+
+// beProgram sets the last limits and executes the program.
+func beProgram(job *job, hatch *os.File) error {
+	if job.Rehearsal != "" {
+		if err := checkAccess(job); err != nil {
+			return err
+		}
+	}
+	if _, err := hatch.WriteString(readyMark); err != nil {
 		return err
 	}
-	if err := setLastLimits(job, others); err != nil {
+	if err := setLastLimits(job); err != nil {
 		return err
 	}
 	if len(job.Namespaces) > 0 {
-		return fmt.Errorf("executing %q: %w", job.Argv[0], beInit(job, status))
+		return fmt.Errorf("executing %q: %w", job.Argv[0], beInit(job, hatch))
 	}
 	// Not execveat: syscall.Exec keeps the runtime from starting a thread
 	// at the same moment, which the kernel would refuse and the runtime
 	// would die of. By this path the kernel executes the open file itself.
-	err = syscall.Exec(fdPath(job.executed()), job.Argv, job.Env)
+	err := syscall.Exec(fdPath(job.executed()), job.Argv, job.Env)
 	return fmt.Errorf("executing %q: %w", job.Argv[0], err)
 }
 
 // tieToAgent makes the kernel kill this process when the agent ends. If that
 // has happened already there is nobody to work for. From a namespace of its own
-// the agent cannot be told from its heir: there the status pipe, which broke
-// when the agent ended, keeps the shim from going on.
+// the agent cannot be told from its heir: there the hatch, which broke when
+// the agent ended, keeps the shim from going on.
 func tieToAgent(parent int) error {
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		return fmt.Errorf("parent death signal: %w", err)
@@ -146,13 +165,13 @@ func tieToAgent(parent int) error {
 
 // checkAccess asks, as the handler's user, what only that user can find out.
 func checkAccess(job *job) error {
-	if err := unix.Access(fdPath(programFD), unix.X_OK); err != nil {
+	if err := unix.Access(fdPath(job.program), unix.X_OK); err != nil {
 		return fmt.Errorf("uid %d may not execute %q: %w; fix: chmod a+x %s", job.UID, job.Rehearsal, err, pasteable(job.Rehearsal))
 	}
 	// A script is read by the agent on behalf of its interpreter. That must
 	// not show it to a user who could not read it.
 	if job.Script {
-		if err := unix.Access(fdPath(scriptFD), unix.R_OK|unix.X_OK); err != nil {
+		if err := unix.Access(fdPath(job.script), unix.R_OK|unix.X_OK); err != nil {
 			return fmt.Errorf("uid %d may not read and execute it: %w; fix: chmod a+rx %s", job.UID, err, pasteable(job.Program))
 		}
 	}
@@ -166,40 +185,40 @@ func checkAccess(job *job) error {
 
 // verify reads back what the kernel says this process is. No step above is
 // believed to have worked because it returned no error.
-func verify(job *job) error {
+func verify(cage *cage) error {
 	ruid, euid, suid := unix.Getresuid()
 	rgid, egid, sgid := unix.Getresgid()
 	for _, uid := range []int{ruid, euid, suid} {
-		if uid == 0 || uid != job.UID {
-			return fmt.Errorf("user ids are %d %d %d, not %d", ruid, euid, suid, job.UID)
+		if uid == 0 || uid != cage.UID {
+			return fmt.Errorf("user ids are %d %d %d, not %d", ruid, euid, suid, cage.UID)
 		}
 	}
 	for _, gid := range []int{rgid, egid, sgid} {
-		if gid != job.GID || job.Switched && gid == 0 {
-			return fmt.Errorf("group ids are %d %d %d, not %d", rgid, egid, sgid, job.GID)
+		if gid != cage.GID || cage.Switched && gid == 0 {
+			return fmt.Errorf("group ids are %d %d %d, not %d", rgid, egid, sgid, cage.GID)
 		}
 	}
 	groups, err := unix.Getgroups()
 	if err != nil {
 		return err
 	}
-	if !slices.Equal(slices.Sorted(slices.Values(groups)), slices.Sorted(slices.Values(job.Groups))) {
-		return fmt.Errorf("supplementary groups are %v, not %v", groups, job.Groups)
+	if !slices.Equal(slices.Sorted(slices.Values(groups)), slices.Sorted(slices.Values(cage.Groups))) {
+		return fmt.Errorf("supplementary groups are %v, not %v", groups, cage.Groups)
 	}
 	locked, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
 	if err != nil || locked != 1 {
 		return fmt.Errorf("no_new_privs is %d (%v)", locked, err)
 	}
-	if err := verifyIsolation(job); err != nil {
+	if err := verifyIsolation(cage); err != nil {
 		return err
 	}
-	if err := verifyThreads(job.FilterCalls); err != nil {
+	if err := verifyThreads(cage.FilterCalls); err != nil {
 		return err
 	}
-	if job.FilterCalls {
-		if err := verifyCalls(job.Permissions.Network); err != nil {
+	if cage.FilterCalls {
+		if err := verifyCalls(cage.Permissions.Network); err != nil {
 			return err
 		}
 	}
-	return verifyCapabilities(job.EmptyBounding)
+	return verifyCapabilities(cage.EmptyBounding)
 }

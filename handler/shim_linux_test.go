@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -50,14 +49,14 @@ func TestMissingCallFilterIsRefused(t *testing.T) {
 	if err := verifyCalls(false); err == nil || !strings.Contains(err.Error(), "seccomp mode is 0") {
 		t.Errorf("got %v, want that there is no filter", err)
 	}
-	if err := verifyIsolation(&job{Namespaces: map[string]string{}}); err != nil {
+	if err := verifyIsolation(&cage{Namespaces: map[string]string{}}); err != nil {
 		t.Errorf("without namespaces: %v", err)
 	}
 	id, err := namespaceID("net")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := verifyIsolation(&job{Namespaces: map[string]string{"net": id}}); err == nil {
+	if err := verifyIsolation(&cage{Namespaces: map[string]string{"net": id}}); err == nil {
 		t.Error("the agent's own namespace passed")
 	}
 }
@@ -150,23 +149,8 @@ func TestStatusTellsNotRunFromRun(t *testing.T) {
 // runSpoiled runs a program with a job that the agent would never write.
 func runSpoiled(t testing.TB, c *confinement, p *program, spoil func(*job)) Result {
 	t.Helper()
-	dir, err := newScratch(c.scratchRoot, c.account)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dir.remove()
-	env, err := environment(Event{Kind: KindUser, Name: "x"}, dir.work)
-	if err != nil {
-		t.Fatal(err)
-	}
-	argv, err := dir.stage(p, filepath.Clean(p.path))
-	if err != nil {
-		t.Fatal(err)
-	}
-	job, err := c.newJob(p.path, dir, argv, env)
-	if err != nil {
-		t.Fatal(err)
-	}
-	spoil(job)
-	return c.supervise(t.Context(), &prepared{job: job, dir: dir, program: p})
+	return c.runOpened(t.Context(), p, p.path, Event{Kind: KindUser, Name: "x"}, func(r *prepared) error {
+		spoil(r.job)
+		return nil
+	})
 }

@@ -20,6 +20,7 @@ type worker struct {
 	running    atomic.Int64
 	runs       atomic.Uint64
 	failures   atomic.Uint64
+	bySpare    atomic.Uint64
 	confine    *confinement
 	layers     []Layer // what its rehearsal found
 	journal    Journal
@@ -61,6 +62,7 @@ func (w *worker) start(r *Runner, before <-chan struct{}) {
 			w.work(r)
 		})
 	}
+	all.Go(func() { w.confine.watchSpare(w.retired, w.spec.Program) })
 	r.workers.Go(func() {
 		all.Wait()
 		w.retire()
@@ -72,6 +74,9 @@ func (w *worker) start(r *Runner, before <-chan struct{}) {
 // has begun when the handler is taken out is not cut short.
 func (w *worker) work(r *Runner) {
 	for {
+		if w.retired.Err() == nil {
+			w.confine.keepSpare(w.spec.Program)
+		}
 		event, ok := w.queue.pop(w.retired)
 		if !ok {
 			return
@@ -87,6 +92,9 @@ func (w *worker) work(r *Runner) {
 		w.queries.concluded(result)
 		w.running.Add(-1)
 		w.runs.Add(1)
+		if result.spare {
+			w.bySpare.Add(1)
+		}
 		if !result.Done() {
 			w.failures.Add(1)
 		}
@@ -153,7 +161,7 @@ func (w *worker) stats() Stats {
 	defer w.mu.Unlock()
 	return Stats{
 		Handler: int(w.number.Load()), Spec: w.spec, Running: int(w.running.Load()), Waiting: waiting,
-		Runs: w.runs.Load(), Failures: w.failures.Load(), Dropped: dropped,
+		Runs: w.runs.Load(), Failures: w.failures.Load(), Dropped: dropped, BySpare: w.bySpare.Load(),
 		Last: w.last, Degraded: w.degraded, Layers: w.layers,
 	}
 }

@@ -56,6 +56,37 @@ func TestNodesTellEveryStepOfAnEpochsLife(t *testing.T) {
 	})
 }
 
+// slow is an observer that a test holds up.
+type slow struct {
+	*recorder
+	hold chan struct{}
+}
+
+func (s slow) UserEvent(e Event) {
+	<-s.hold
+	s.recorder.UserEvent(e)
+}
+
+// An event that was accepted comes from nobody again: it is told though the node stops.
+func TestWhatWasAcceptedIsToldThoughTheNodeStops(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, hold := c.host("a"), make(chan struct{})
+		a.settings = func(config *Config) { config.Observer = slow{a.seen, hold} }
+		a.start()
+		memo := c.client("memo", "event:*")
+		for i := range 10 {
+			if err := memo.fire(a, "deploy", string(rune('0'+i))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.AfterFunc(time.Second, func() { close(hold) })
+		a.stop()
+		if got := len(a.seen.names()); got != 10 {
+			t.Errorf("%d of 10 events are told", got)
+		}
+	})
+}
+
 // watch returns what a host thinks of a member for so long: each status once, in order.
 func (h *host) watch(name string, d time.Duration) (seen []Status) {
 	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {

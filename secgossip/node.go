@@ -294,6 +294,7 @@ func (n *Node) start() error {
 	}
 	n.running.Go(n.gossipLoop)
 	n.running.Go(n.repairLoop)
+	n.running.Go(n.moreLoop)
 	n.running.Go(n.pullLoop)
 	n.running.Go(n.moreLoop)
 	n.running.Go(n.reconnectLoop)

@@ -76,7 +76,7 @@ func (n *Node) moreLoop() {
 			return
 		case from := <-n.more:
 			if err := n.transport.Repair(n.ctx, from); err != nil { // at the next meeting
-				n.logger.Debug("nothing more is brought", slog.String("node", string(from.Name)), slog.Any("error", err))
+				n.logger.Debug("events not brought", slog.String("node", string(from.Name)), slog.Any("error", err))
 			}
 		}
 		if !n.pause(morePause) {

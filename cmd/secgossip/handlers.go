@@ -27,6 +27,7 @@ type handlerView struct {
 	Runs     uint64     `json:"runs"`
 	Failures uint64     `json:"failures"`
 	Dropped  uint64     `json:"dropped"`
+	BySpare  uint64     `json:"by_spare"`
 	LastRun  *time.Time `json:"last_run,omitempty"`
 	Degraded string     `json:"degraded,omitempty"`
 }
@@ -63,7 +64,7 @@ func viewOfHandler(h *secgossipv1.Handler) handlerView {
 		Number: h.GetNumber(), Name: h.GetName(), Filters: h.GetFilters(), Program: h.GetProgram(), User: h.GetUser(),
 		Enforced: []string{}, Missing: []string{},
 		Running: h.GetRunning(), Waiting: h.GetWaiting(),
-		Runs: h.GetRuns(), Failures: h.GetFailures(), Dropped: h.GetDropped(), Degraded: h.GetDegraded(),
+		Runs: h.GetRuns(), Failures: h.GetFailures(), Dropped: h.GetDropped(), Degraded: h.GetDegraded(), BySpare: h.GetBySpare(),
 	}
 	for _, layer := range h.GetLayers() {
 		if layer.GetEnforced() {

@@ -3,12 +3,17 @@ package agent
 import (
 	"context"
 	"fmt"
+	"io"
+	"log/slog"
+	"net"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/secgossip/secgossip/internal/link"
 	"github.com/secgossip/secgossip/secgossip"
 )
 
@@ -182,4 +187,36 @@ func TestWhatIsGatheredIsDeliveredWhenTheAgentStops(t *testing.T) {
 	c.stop()
 	c.add("member-leave", secgossip.Member{Name: "a"})
 	wantDelivered(t, members, "member-join a", "member-leave a")
+}
+
+// Streams get an event that may be coalesced when its wave is over, and any other at once.
+func TestStreamsAreToldOfCoalescedEventsWhenTheirWaveIsOver(t *testing.T) {
+	trust := newCluster(t, "demo").trust
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		go io.Copy(io.Discard, theirs)
+		o := &observer{runner: newRemote(link.New(ours, link.Network)), hub: newHub(), logger: slog.New(slog.DiscardHandler), nowFunc: time.Now}
+		o.runner.know(trust)
+		o.gather()
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { o.events.run(ctx) })
+		s := subscribe(t, o.hub)
+		told := func() []string { synctest.Wait(); records, _ := s.take(); return names(records) }
+		for i, name := range []string{"deploy", "now", "deploy"} {
+			o.UserEvent(secgossip.Event{
+				Name: name, LTime: uint64(i + 1), Coalesce: name == "deploy", Expires: time.Now().Add(time.Minute), Raw: []byte("raw"),
+			})
+		}
+		wantDelivered(t, told(), "now")
+		time.Sleep(quiescent)
+		wantDelivered(t, told(), "deploy")
+		if got := o.coalesced.Load(); got != 1 {
+			t.Errorf("%d events are counted as left out, want 1", got)
+		}
+		cancel()
+		running.Wait()
+		_ = o.runner.link.Close()
+		theirs.Close()
+	})
 }

@@ -13,15 +13,16 @@ import (
 )
 
 // The descriptors an agent may hold, so that no number of strangers makes it run
-// out: 582 of the node, 193 of the RPC, 10 of the metrics, 16 for each handler, and 32 for the rest,
+// out: 582 of the node, 193 of the RPC, 10 of the metrics, 17 for each handler, and 32 for the rest,
 // which are stdin, stdout, stderr, the lock of the home, what the runtime has, and
-// files while they are read or written. That is 817, and with 8 handlers 945 of
+// files while they are read or written. That is 817, and with 8 handlers 953 of
 // the 1,024 that systems allow by default.
 const (
-	// A run has its job, the program and its script, the scratch, both ends of
-	// three pipes until it has started and one end after, and the steps on the
-	// way to each of them while they are checked.
-	descriptorsPerHandler = 16
+	// A run has what its shim is told, the program and its interpreter, the lock of
+	// its scratch, its cgroup, both ends of three pipes and of the hatch until it has
+	// started and one end after, three that starting takes and, as a spare, the list
+	// of mounts. What is checked on the way to some of them is closed by then.
+	descriptorsPerHandler = 17
 	otherDescriptors      = 32
 )
 

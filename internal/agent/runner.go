@@ -318,7 +318,7 @@ func handlerMessage(s handler.Stats, ask uint64) *link.Handler {
 	m := &link.Handler{
 		Ask: ask, Number: s.Handler, Spec: validText(s.Spec.String(), link.MaxText), Title: validText(s.Title(), link.MaxText),
 		Program: validText(s.Spec.Program, link.MaxText), User: validText(runsAs(s.Spec.Settings.User), link.MaxName),
-		Running: s.Running, Waiting: s.Waiting, Runs: s.Runs, Failures: s.Failures, Dropped: s.Dropped,
+		Running: s.Running, Waiting: s.Waiting, Runs: s.Runs, Failures: s.Failures, Dropped: s.Dropped, BySpare: s.BySpare,
 		Degraded: validText(s.Degraded, link.MaxText), Layers: layerMessages(s.Layers),
 	}
 	for _, filter := range s.Spec.Filters {

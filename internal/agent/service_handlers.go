@@ -31,6 +31,7 @@ func (s *service) ListHandlers(context.Context, *secgossipv1.ListHandlersRequest
 			Failures: from.Failures,
 			Dropped:  from.Dropped,
 			Degraded: from.Degraded,
+			BySpare:  from.BySpare,
 		}
 		for _, layer := range from.Layers {
 			h.Layers = append(h.Layers, &secgossipv1.Layer{Name: layer.Name, Enforced: layer.Enforced, Detail: layer.Detail})

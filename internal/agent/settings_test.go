@@ -180,6 +180,7 @@ retry-max: 3
 leave-on-terminate: true
 skip-leave-on-interrupt: true
 rejoin: true
+replay: true
 reconnect-timeout: 48h
 tombstone-timeout: 12h
 `))

@@ -27,7 +27,7 @@ func messages(side Side) []Message {
 			&Reloaded{Ask: 2, Problem: "nothing was changed"},
 			&Handler{Ask: 7, Spec: "user=/bin/x", Title: "deploy", Program: "/bin/x", Filters: []string{"user"}, User: "nobody", Runs: 1, Last: 1,
 				Layers: []Layer{{Name: "files", Detail: "missing"}}},
-			&Handler{Ask: 7, Number: 1, Running: 1, Waiting: 64, Failures: 1, Dropped: 1 << 40, Degraded: "too slow"},
+			&Handler{Ask: 7, Number: 1, Running: 1, Waiting: 64, Failures: 1, Dropped: 1 << 40, BySpare: 3, Degraded: "too slow"},
 			&Run{Ask: 8, Handler: 1, Program: "/bin/x", Event: "user", Name: "deploy", EventID: "00", Principal: "operator", Started: true, ExitCode: -1,
 				Problem: "killed", Begin: 1 << 50, Duration: 30_000_000, Stdout: long, StdoutOmitted: 1, Stderr: long, StderrOmitted: 1},
 			&Report{Ask: 7, Refused: 3},

@@ -152,6 +152,7 @@ type Handler struct {
 	Last     int64    `cbor:"13,keyasint"` // microseconds since 1970; 0: never
 	Degraded string   `cbor:"14,keyasint"`
 	Layers   []Layer  `cbor:"15,keyasint"` // what confines it
+	BySpare  uint64   `cbor:"16,keyasint"` // of Runs
 }
 
 // Run is what became of one run. It comes before the Report of the same number.

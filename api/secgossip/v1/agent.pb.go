@@ -2102,7 +2102,9 @@ type Handler struct {
 	// When the latest run began; absent when none has.
 	LastRun *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=last_run,json=lastRun,proto3" json:"last_run,omitempty"`
 	// Why the handler does not do its work; empty when it does.
-	Degraded      string `protobuf:"bytes,13,opt,name=degraded,proto3" json:"degraded,omitempty"`
+	Degraded string `protobuf:"bytes,13,opt,name=degraded,proto3" json:"degraded,omitempty"`
+	// For how many of the runs a spare was waiting.
+	BySpare       uint64 `protobuf:"varint,14,opt,name=by_spare,json=bySpare,proto3" json:"by_spare,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2226,6 +2228,13 @@ func (x *Handler) GetDegraded() string {
 		return x.Degraded
 	}
 	return ""
+}
+
+func (x *Handler) GetBySpare() uint64 {
+	if x != nil {
+		return x.BySpare
+	}
+	return 0
 }
 
 // Layer is one of the things that confine a handler.
@@ -4454,7 +4463,7 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	"\x06sealed\x18\a \x01(\x04R\x06sealed\"\x15\n" +
 	"\x13ListHandlersRequest\"I\n" +
 	"\x14ListHandlersResponse\x121\n" +
-	"\bhandlers\x18\x01 \x03(\v2\x15.secgossip.v1.HandlerR\bhandlers\"\xfb\x02\n" +
+	"\bhandlers\x18\x01 \x03(\v2\x15.secgossip.v1.HandlerR\bhandlers\"\x96\x03\n" +
 	"\aHandler\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\rR\x06number\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -4469,7 +4478,8 @@ const file_secgossip_v1_agent_proto_rawDesc = "" +
 	" \x01(\x04R\bfailures\x12\x18\n" +
 	"\adropped\x18\v \x01(\x04R\adropped\x125\n" +
 	"\blast_run\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\alastRun\x12\x1a\n" +
-	"\bdegraded\x18\r \x01(\tR\bdegraded\"O\n" +
+	"\bdegraded\x18\r \x01(\tR\bdegraded\x12\x19\n" +
+	"\bby_spare\x18\x0e \x01(\x04R\abySpare\"O\n" +
 	"\x05Layer\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\benforced\x18\x02 \x01(\bR\benforced\x12\x16\n" +

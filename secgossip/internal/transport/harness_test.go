@@ -121,6 +121,8 @@ type node struct {
 	others    func() map[string]uint64
 	wrong     atomic.Int64 // how far its clock is ahead, in ns
 
+	quarantined func(pki.Name) bool
+
 	// Of one start.
 	*Transport
 	boot   [wire.BootSize]byte
@@ -263,6 +265,7 @@ func (n *node) start() *node {
 		Reply:       n.takeReply,
 		Payload:     n.payload,
 		Strangers:   n.others,
+		Quarantined: n.quarantined,
 		Network:     n.network,
 		Bind:        n.addr,
 		Clock:       func() time.Time { return time.Now().Add(time.Duration(n.wrong.Load())) },

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/secgossip/secgossip/pki"
 	"github.com/secgossip/secgossip/secgossip/internal/guard"
 	"github.com/secgossip/secgossip/secgossip/internal/seal"
 	"github.com/secgossip/secgossip/secgossip/internal/wire"
@@ -226,6 +228,32 @@ func TestStreamIsScreenedAtBothEnds(t *testing.T) {
 				if n, err := way[1].Read(make([]byte, 64)); n != 0 || !errors.Is(err, guard.ErrMalformed) {
 					t.Errorf("%s, at the %s: memberlist read %d bytes, %v; want %v", claim, end, n, err, guard.ErrMalformed)
 				}
+			}
+			here.Close()
+			there.Close()
+		})
+	}
+}
+
+// Threat C20: a member in quarantine tells nothing of others by stream either.
+func TestStreamFromQuarantineIsOfItsMemberAlone(t *testing.T) {
+	for _, quarantined := range []bool{false, true} {
+		inBubble(t, func(t *testing.T, c *cluster) {
+			a, b, d := c.node("a").start(), c.node("b"), c.node("d").start()
+			b.quarantined = func(name pki.Name) bool { return quarantined && name == a.name }
+			b.start().learn(a, d)
+			a.learn(b)
+			here, there := connect(t, a, b)
+			addr := guard.VirtualAddr(c.trust().Cluster(), "d").Addr().As16()
+			said := "\x06\x83\xa4Join\xc2\xa5Nodes\x01\xacUserStateLen\x00" +
+				"\x87\xa4Addr\xb0" + string(addr[:]) + "\xabIncarnation\x01\xa4Meta\xa1m\xa4Name\xa1d\xa4Port\xcd\x1f\x0a\xa5State\x00\xa3Vsn\xa6\x01\x05\x02\x01\x01\x01"
+			if _, err := here.Write([]byte(said)); err != nil {
+				t.Fatal(err)
+			}
+			got := make([]byte, 256)
+			n, err := there.Read(got)
+			if heard := strings.Contains(string(got[:n]), "Name"); err != nil || heard == quarantined {
+				t.Errorf("quarantined %t: of d it hears %t (%v)", quarantined, heard, err)
 			}
 			here.Close()
 			there.Close()

@@ -1,0 +1,252 @@
+package handler
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// spareCheck is how often a spare is looked at while nothing happens: what the host
+// has unmounted is kept in use by it for no longer.
+const spareCheck = 10 * time.Second
+
+// spare holds the shim for a handler's next run: it is started and confined, and waits
+// for its job. That takes most of the time that lies between an event and the
+// program's first instruction.
+//
+// It is used once, like every shim. A handler has one at most, and no more shims
+// than it may have runs: whoever has ended a run starts the next (keepSpare), and who finds
+// none when there is an event starts one of its own.
+type spare struct {
+	mu       sync.Mutex
+	shim     *shim // nil: none
+	starting bool
+	over     bool
+}
+
+// keepSpare starts a spare for the program at path unless there is one. That it cannot
+// be is no matter: the next run will say why.
+func (c *confinement) keepSpare(path string) {
+	if !c.spare.begin() {
+		return
+	}
+	s, err := c.newSpare(path)
+	if err != nil {
+		c.logger.Debug("spare not started", "err", err)
+	}
+	c.spare.set(s)
+}
+
+// begin reports whether a spare is to be started.
+func (p *spare) begin() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.shim != nil || p.starting || p.over {
+		return false
+	}
+	p.starting = true
+	return true
+}
+
+// set ends what begin has begun.
+func (p *spare) set(s *shim) {
+	p.mu.Lock()
+	p.starting = false
+	over := p.over
+	if !over {
+		p.shim = s
+	}
+	p.mu.Unlock()
+	if over {
+		s.end()
+	}
+}
+
+func (c *confinement) newSpare(path string) (*shim, error) {
+	p, err := openProgram(path, c.agentUID)
+	if err != nil {
+		return nil, err
+	}
+	defer p.close()
+	v, err := c.newView(p.executed()) // before anything is made of it
+	if err != nil {
+		return nil, err
+	}
+	s, err := c.newShim()
+	if err != nil {
+		v.close()
+		return nil, err
+	}
+	s.view = v
+	if err := s.start(p.executed()); err != nil {
+		s.end()
+		return nil, err
+	}
+	return s, nil
+}
+
+// take returns the spare, which is the caller's then, or what is to be ended because
+// it is not as one that would be started now for this program. Either may be nil.
+func (p *spare) take(program *program) (s, old *shim) {
+	p.mu.Lock()
+	s, p.shim = p.shim, nil
+	p.mu.Unlock()
+	if s != nil && !s.fresh(program) {
+		return nil, s
+	}
+	return s, nil
+}
+
+// end ends the spare, for ever.
+func (p *spare) end() {
+	p.mu.Lock()
+	s := p.shim
+	p.shim, p.over = nil, true
+	p.mu.Unlock()
+	s.end()
+}
+
+// watchSpare replaces a spare that is of no use any more, and ends it with its handler.
+func (c *confinement) watchSpare(ctx context.Context, path string) {
+	defer c.spare.end()
+	tick := time.NewTicker(spareCheck)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			c.renewSpare(path)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// renewSpare replaces a spare that is not as one that would be started now.
+func (c *confinement) renewSpare(path string) {
+	p, err := openProgram(path, c.agentUID)
+	if err == nil {
+		defer p.close()
+	}
+	c.spare.mu.Lock()
+	s := c.spare.shim
+	stale := s != nil && (err != nil || !s.fresh(p))
+	if stale {
+		c.spare.shim = nil
+	}
+	c.spare.mu.Unlock()
+	if stale {
+		s.end()
+		c.keepSpare(path)
+	}
+}
+
+// fresh reports whether a spare that has waited is as one that would be started now:
+// it is silent, so it lives and has met no problem, and neither the host nor its scratch
+// has changed.
+func (s *shim) fresh(p *program) bool {
+	conn, err := s.pipes.hatch.ours.SyscallConn()
+	if err != nil {
+		return false
+	}
+	now, err := s.c.newView(p.executed())
+	if err != nil {
+		return false
+	}
+	defer now.close()
+	silent := false
+	err = conn.Control(func(hatch uintptr) { silent = s.view.silent(int(hatch)) })
+	return err == nil && silent && now.names == s.view.names && slices.Equal(now.seen, s.view.seen) && s.dir.untouched()
+}
+
+// view is what a shim makes its confinement of and what the host may change: a
+// spare's is from when it was started.
+type view struct {
+	mounts int // the list of mounts, which tells when it changes
+	names  unix.Utsname
+	seen   []seen
+}
+
+// seen tells a file or folder from any other that has its name, and for a folder of
+// which entries are allowed one by one, whether those have changed.
+type seen struct {
+	dev, ino       uint64
+	written, state unix.Timespec
+}
+
+func (c *confinement) newView(executed *os.File) (*view, error) {
+	var v view
+	var err error
+	if v.mounts, err = unix.Open("/proc/self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+		return nil, err
+	}
+	if err = unix.Uname(&v.names); err == nil {
+		err = c.look(&v, executed)
+	}
+	if err != nil {
+		v.close()
+		return nil, err
+	}
+	return &v, nil
+}
+
+// look notes everything that restrictFiles makes rules of.
+func (c *confinement) look(v *view, executed *os.File) error {
+	var stat unix.Stat_t
+	add := func(entries bool) {
+		s := seen{dev: uint64(stat.Dev), ino: stat.Ino}
+		if entries {
+			s.written, s.state = stat.Mtim, stat.Ctim
+		}
+		v.seen = append(v.seen, s)
+	}
+	if err := unix.Fstat(int(executed.Fd()), &stat); err != nil {
+		return err
+	}
+	add(false)
+	for _, path := range c.writable {
+		fd, err := openWritable(path)
+		if err != nil {
+			return err
+		}
+		err = unix.Fstat(fd, &stat)
+		unix.Close(fd)
+		if err != nil {
+			return err
+		}
+		add(false)
+	}
+	for _, path := range c.roots() {
+		if err := unix.Stat(path, &stat); err != nil {
+			stat = unix.Stat_t{} // It need not be there.
+		}
+		add(false)
+	}
+	for _, path := range c.private {
+		for path != "/" {
+			path = filepath.Dir(path)
+			if err := unix.Stat(path, &stat); err != nil {
+				return err
+			}
+			add(true)
+		}
+	}
+	return nil
+}
+
+// silent reports whether no mount has changed, and nothing was said by the hatch.
+func (v *view) silent(hatch int) bool {
+	events := []unix.PollFd{{Fd: int32(v.mounts), Events: unix.POLLPRI}, {Fd: int32(hatch), Events: unix.POLLIN}}
+	n, err := unix.Poll(events, 0)
+	return err == nil && n == 0
+}
+
+func (v *view) close() {
+	if v != nil {
+		unix.Close(v.mounts)
+	}
+}
