@@ -44,7 +44,7 @@ func TestEventsOfTheDocumentAreThoseOfTheCode(t *testing.T) {
 		},
 		func(b *eventBody) { b.Digest, b.Size = digest[:], uint64(len(large)) },
 	} {
-		body := eventBody{requestBody: requestBody{ID: id, Name: "deploy", Issued: ms, Expires: ms + 300_000, Token: token}, Coalesce: true}
+		body := eventBody{requestBody: requestBody{ID: id, Name: "deploy", LTime: ms, Issued: ms, Expires: ms + 300_000, Token: token}, Coalesce: true}
 		change(&body)
 		raw := must(eventKind.sign(key, c.trust.Cluster(), &body))
 		var want strings.Builder
