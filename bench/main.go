@@ -41,7 +41,7 @@ type system interface {
 	fire(ctx context.Context, payload string) error
 	// rotate brings a new key into use everywhere and takes the old one away.
 	rotate(ctx context.Context) error
-	// alive counts the members that an agent sees alive.
+	// alive counts the members that an agent does not take for failed or gone.
 	alive(ctx context.Context, agent int) (int, error)
 	// kill ends an agent as a power cut does, and revive starts it again.
 	kill(agent int) error

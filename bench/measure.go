@@ -54,19 +54,20 @@ func measureIdle(ctx context.Context, s system) ([]figure, error) {
 	if err := wait(ctx, idleTime/3); err != nil {
 		return nil, err
 	}
-	before, _, err := usage(s)
+	before, _, _, err := usage(s)
 	if err != nil {
 		return nil, err
 	}
 	if err := wait(ctx, idleTime); err != nil {
 		return nil, err
 	}
-	after, memory, err := usage(s)
+	after, memory, share, err := usage(s)
 	if err != nil {
 		return nil, err
 	}
 	return []figure{
 		{"resident memory of an idle agent", "MiB", memory / float64(s.size()) / (1 << 20)},
+		{"its share of it (Pss)", "MiB", share / float64(s.size()) / (1 << 20)},
 		{"processor of an idle agent", "ms/s", float64((after - before).Milliseconds()) / float64(s.size()) / idleTime.Seconds()},
 	}, nil
 }
@@ -255,18 +256,39 @@ func percentile(all []time.Duration, p int) time.Duration {
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // usage is the processor time and the resident memory of all agents, each with the
-// processes that it has started.
-func usage(s system) (busy time.Duration, memory float64, err error) {
+// processes that it has started, and their share of that memory: a page that several
+// processes have, such as one of the program, is divided among them.
+func usage(s system) (busy time.Duration, memory, share float64, err error) {
 	for agent := range s.size() {
 		for _, pid := range family(s.pid(agent)) {
 			b, m, err := usageOf(pid)
 			if err != nil {
-				return 0, 0, err
+				return 0, 0, 0, err
 			}
-			busy, memory = busy+b, memory+m
+			p, err := shareOf(pid)
+			if err != nil {
+				return 0, 0, 0, err
+			}
+			busy, memory, share = busy+b, memory+m, share+p
 		}
 	}
-	return busy, memory, nil
+	return busy, memory, share, nil
+}
+
+// shareOf is the Pss of a process, in bytes. Of one that is closed to its own user, as
+// ours that listens is, the kernel tells root alone.
+func shareOf(pid int) (float64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		return 0, fmt.Errorf("%w; run this as root", err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if number, ok := strings.CutPrefix(line, "Pss:"); ok {
+			kib, err := strconv.ParseFloat(strings.Fields(number)[0], 64)
+			return kib * 1024, err
+		}
+	}
+	return 0, fmt.Errorf("the kernel does not tell the share of process %d", pid)
 }
 
 // ticks is how many of the kernel's units of processor time a second has: 100 on

@@ -94,7 +94,8 @@ func (s *secgossip) size() int { return len(s.callers) }
 func (s *secgossip) notes(agent int) string { return s.Output(s.nodes[agent].Name) }
 
 func (s *secgossip) alive(ctx context.Context, agent int) (count int, err error) {
-	list, err := s.callers[agent].ListMembers(ctx, &secgossipv1.ListMembersRequest{Status: "alive"})
+	// Serf calls a member alive that it suspects.
+	list, err := s.callers[agent].ListMembers(ctx, &secgossipv1.ListMembersRequest{Status: "alive|suspect|leaving"})
 	return len(list.GetMembers()), err
 }
 

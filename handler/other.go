@@ -31,3 +31,7 @@ func (*confinement) sweep(time.Duration) {}
 func (*confinement) run(context.Context, string, Event) Result {
 	return Result{ExitCode: -1, Err: ErrUnsupported}
 }
+
+func (*confinement) provide(context.Context, string, []string, Event) Result {
+	return Result{ExitCode: -1, Err: ErrUnsupported}
+}

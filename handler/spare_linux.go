@@ -172,10 +172,13 @@ type view struct {
 }
 
 // seen tells a file or folder from any other that has its name, and for a folder of
-// which entries are allowed one by one, whether those have changed.
+// which entries are allowed one by one, whether those have changed, or who may list
+// them. That is not asked of the time of its latest change: each start of an agent
+// sets owner and mode of its home, to what they are.
 type seen struct {
 	dev, ino       uint64
-	written, state unix.Timespec
+	written        unix.Timespec
+	mode, uid, gid uint32
 }
 
 func (c *confinement) newView(executed *os.File) (*view, error) {
@@ -200,7 +203,7 @@ func (c *confinement) look(v *view, executed *os.File) error {
 	add := func(entries bool) {
 		s := seen{dev: uint64(stat.Dev), ino: stat.Ino}
 		if entries {
-			s.written, s.state = stat.Mtim, stat.Ctim
+			s.written, s.mode, s.uid, s.gid = stat.Mtim, stat.Mode, stat.Uid, stat.Gid
 		}
 		v.seen = append(v.seen, s)
 	}

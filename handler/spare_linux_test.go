@@ -182,6 +182,7 @@ func TestASpareFromBeforeAChangeIsNotUsed(t *testing.T) {
 		want   string
 	}{
 		"nothing":             {func() error { return nil }, false, "before"},
+		"a mode, to itself":   {func() error { return os.Chmod(filepath.Dir(private), 0o755) }, false, "before"},
 		"the interpreter":     {func() error { return exchange(shell, read(t, shell)) }, false, "after"},
 		"a writable file":     {func() error { return exchange(file, "") }, false, "written"},
 		"beside what is kept": {func() error { return os.WriteFile(neighbour, []byte("read"), 0o644) }, false, "read"},

@@ -1,6 +1,7 @@
 package secgossip
 
 import (
+	"errors"
 	"log/slog"
 	"math"
 	"time"
@@ -117,6 +118,9 @@ func (n *Node) acceptLoop() {
 			entries[i] = journalEntry{a.event.key(), a.event.Expires}
 		}
 		fresh, err := n.journal.acceptAll(entries, n.now())
+		if !errors.Is(err, ErrBusy) {
+			n.unwritten.mark(journalFile, err)
+		}
 		if err != nil {
 			n.sayUnkept(group[0].event, err)
 		}

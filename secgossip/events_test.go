@@ -336,7 +336,7 @@ func TestEventsAreDroppedWhenTheyCannotBeTakenIn(t *testing.T) {
 			junk[i] = []byte{byte(i)}
 		}
 		for range 2 * incomingQueue / len(junk) {
-			a.node.receiveEvents(junk, false)
+			a.node.receiveEvents("x", junk, false)
 		}
 		refused := a.node.counts.eventsRefused.Load() + a.node.counts.eventsOverflow.Load()
 		if waiting := len(a.node.incoming); waiting > incomingQueue || refused == 0 {

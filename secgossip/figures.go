@@ -15,6 +15,7 @@ type Figures struct {
 	Keepers     int    // that are alive
 	Behind      int    // live members not known to use the epoch in use
 	ClockOffset time.Duration
+	Unwritten   int               // files that the disk did not take the last time
 	Counters    map[string]uint64 // of what was sent, received, refused and dropped
 }
 
@@ -29,6 +30,7 @@ func (n *Node) Figures() Figures {
 		Sealed:      n.sealed(primary.Number, age),
 		Rotations:   n.counts.rotations.Load(),
 		ClockOffset: n.clockNow().offset,
+		Unwritten:   n.unwritten.count(),
 		Counters:    n.counters(),
 	}
 	for _, m := range n.Members() {

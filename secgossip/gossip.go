@@ -180,6 +180,7 @@ func (n *Node) FireLarge(raw, payload []byte, client ed25519.PublicKey) (Event, 
 
 // incoming is an event from a packet, with its mark.
 type incoming struct {
+	from     pki.Name // who has sent it; empty: a stream, which waits for its turn
 	raw      []byte
 	repaired bool // brought because we lacked it: whoever else does asks for itself
 }
@@ -187,11 +188,18 @@ type incoming struct {
 // receiveEvents takes events from a packet. It runs where packets are received:
 // it only queues. When the queue is full the event is dropped and counted; its
 // sender and others will send it again, and in the end repair brings it.
-func (n *Node) receiveEvents(items [][]byte, repaired bool) {
+//
+// Threat C10: one member, whatever it sends, leaves room in the queue for others.
+func (n *Node) receiveEvents(from pki.Name, items [][]byte, repaired bool) {
 	for _, raw := range items {
+		if !n.senders.take(from, incomingOfOne) {
+			n.counts.eventsOverflow.Add(1)
+			continue
+		}
 		select {
-		case n.incoming <- incoming{raw, repaired}:
+		case n.incoming <- incoming{from, raw, repaired}:
 		default:
+			n.senders.give(from)
 			n.counts.eventsOverflow.Add(1)
 		}
 	}
@@ -200,6 +208,9 @@ func (n *Node) receiveEvents(items [][]byte, repaired bool) {
 // incomingQueue bounds the events that were opened and not yet verified: at
 // 0.2 ms for the three signatures of each, 200 ms of work.
 const incomingQueue = 1024
+
+// incomingOfOne is how many of them came from one member at most.
+const incomingOfOne = incomingQueue * 3 / 4
 
 // eventLoop verifies events that came from members, and lets through those whose
 // turn it is.
@@ -229,6 +240,7 @@ func (n *Node) eventLoop() {
 			}
 			n.arrive(ready)
 		case in := <-n.incoming:
+			n.senders.give(in.from)
 			n.lookAt(in, &verified)
 		case in := <-n.brought:
 			if len(in.raw) > 0 {

@@ -240,6 +240,13 @@ func (c *cluster) host(name string, roles ...pki.Role) *host {
 // reboot: with its files and nothing else.
 func (h *host) start(tags ...string) *host {
 	h.c.t.Helper()
+	h.node = must(New(h.config(tags...)))(h.c.t)
+	return h
+}
+
+// config is what a host's node is started with.
+func (h *host) config(tags ...string) Config {
+	h.c.t.Helper()
 	h.file = must(keyring.OpenFile(h.keyring, h.locker))(h.c.t)
 	trust := h.c.trust()
 	all := map[string]string{}
@@ -262,8 +269,7 @@ func (h *host) start(tags ...string) *host {
 	if h.settings != nil {
 		h.settings(&config)
 	}
-	h.node = must(New(config))(h.c.t)
-	return h
+	return config
 }
 
 // stop ends the node without a word to the others.

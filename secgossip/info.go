@@ -51,6 +51,7 @@ func (n *Node) Info() map[string]map[string]string {
 			"keeper":  cmp.Or(n.ActingKeeper(), "none"),
 			"kept":    n.epochsKept(),
 		},
+		"disk": n.unwritten.list(),
 		"clock": {
 			"offset":   clock.offset.Round(time.Second).String(),
 			"compared": strconv.Itoa(clock.clocks - 1),

@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"io"
 	"maps"
+	"math"
 	"os"
 	"slices"
 	"sync"
@@ -25,7 +26,8 @@ import (
 //
 //	key 16 | expires 8, unix milliseconds, big-endian | CRC-32 (IEEE) of these 24, 4
 //
-// The entry of key zero, which no hash is, says instead from when on everything that was
+// The first entry says whose journal it is: its key is the beginning of the cluster id, and
+// it never expires. The entry of key zero, which no hash is, says instead from when on everything that was
 // accepted is there: a journal that was new or damaged at its start does not know what
 // was before, and still does not at the start after that.
 //
@@ -33,7 +35,8 @@ import (
 // run. Entries of expired events are left out whenever the file is written anew,
 // at the start and when it has grown; an expired event is refused anyway.
 type Journal struct {
-	path string // empty: memory only
+	path    string // empty: memory only
+	cluster pki.ClusterID
 
 	mu      sync.Mutex
 	seen    map[journalKey]time.Time
@@ -55,6 +58,12 @@ var sinceKey journalKey
 // valid for longer.
 const sinceLife = originLife + pki.Tolerance
 
+// journalFile is the journal of events in the state folder.
+const journalFile = "events.journal"
+
+// never is when the entry expires that says whose a journal is. No event's does.
+var never = time.UnixMilli(math.MaxInt64)
+
 // maxJournal bounds the journal: one hour, the longest life of an event, at 50
 // events a second is 180,000. At 28 bytes that is a 7 MiB file.
 const maxJournal = 262_144
@@ -71,10 +80,11 @@ const scanInterval = time.Second
 // errJournalFull means that events come faster than they expire. It is ErrBusy.
 var errJournalFull = fmt.Errorf("%w: event journal is full", ErrBusy)
 
-// OpenJournal reads the journal at path, drops what has expired and rewrites it.
-// An empty path keeps it in memory.
-func OpenJournal(path string, now time.Time) (*Journal, error) {
-	j := &Journal{path: path, seen: make(map[journalKey]time.Time)}
+// OpenJournal reads a cluster's journal at path, drops what has expired and rewrites it.
+// An empty path keeps it in memory. What another cluster's events were says nothing of
+// ours, so a journal of another is pki.ErrForeign, and stays as it is.
+func OpenJournal(path string, cluster pki.ClusterID, now time.Time) (*Journal, error) {
+	j := &Journal{path: path, cluster: cluster, seen: make(map[journalKey]time.Time)}
 	if path == "" {
 		j.since = now
 		return j, nil
@@ -211,6 +221,11 @@ func (j *Journal) load(now time.Time) error {
 			// A damaged entry is passed over. Nobody knows what it named, and so what
 			// was issued before this start is not taken: see Node.isStale.
 			j.since = now
+		case expires.Equal(never):
+			if key != j.ownerKey() {
+				return fmt.Errorf("%s: %w: of cluster %x..., and this is %s; move the file away, or use the home that it belongs to",
+					j.path, pki.ErrForeign, key[:8], j.cluster)
+			}
 		case key == sinceKey:
 			if expires.After(j.since) && expires.Add(sinceLife).After(now) {
 				j.since = expires
@@ -242,7 +257,8 @@ func (j *Journal) trim(most int) {
 // when the new file might lose its name in a power cut: what is then appended
 // might be lost, so no event is accepted until a rewrite succeeds.
 func (j *Journal) rewriteLocked() error {
-	content := make([]byte, 0, (len(j.seen)+2)*journalEntrySize)
+	content := make([]byte, 0, (len(j.seen)+3)*journalEntrySize)
+	content = appendEntry(content, j.ownerKey(), never)
 	if !j.since.IsZero() {
 		content = appendEntry(content, sinceKey, j.since)
 	}
@@ -267,6 +283,23 @@ func (j *Journal) rewriteLocked() error {
 	}
 	j.compact = max(minCompact, 2*j.size)
 	return nil
+}
+
+// ownerKey is the key of the entry that says whose the journal is.
+func (j *Journal) ownerKey() journalKey { return journalKey(j.cluster[:16]) }
+
+// probe reports whether the disk would take an entry. It leaves one behind the last
+// that has expired long ago, for the next to be written over.
+func (j *Journal) probe() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.file == nil {
+		return nil
+	}
+	if _, err := j.file.WriteAt(appendEntry(nil, j.ownerKey(), time.UnixMilli(0)), j.size); err != nil {
+		return err
+	}
+	return j.file.Sync()
 }
 
 func appendEntry(b []byte, key journalKey, expires time.Time) []byte {

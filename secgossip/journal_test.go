@@ -8,13 +8,18 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/secgossip/secgossip/pki"
 )
 
-var journalNow = time.Unix(1_800_000_000, 0)
+var (
+	journalNow     = time.Unix(1_800_000_000, 0)
+	journalCluster = pki.ClusterID{1, 2, 3}
+)
 
 func openTestJournal(t *testing.T, path string, now time.Time) *Journal {
 	t.Helper()
-	j, err := OpenJournal(path, now)
+	j, err := OpenJournal(path, journalCluster, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,8 +55,8 @@ func TestJournalForgetsExpiredEvents(t *testing.T) {
 	if len(later.seen) != 0 {
 		t.Errorf("%d events are remembered after they expired", len(later.seen))
 	}
-	if info, err := os.Stat(path); err != nil || info.Size() != 0 {
-		t.Errorf("the file has %v bytes (%v), want 0", info.Size(), err)
+	if info, err := os.Stat(path); err != nil || info.Size() != journalEntrySize {
+		t.Errorf("the file has %v bytes (%v), want whose it is and no more", info.Size(), err)
 	}
 }
 
@@ -70,8 +75,8 @@ func TestJournalCutAtEveryByteKeepsWholeEntries(t *testing.T) {
 			t.Fatal(err)
 		}
 		j := openTestJournal(t, path, journalNow)
-		// The first entry is no event.
-		events := max(0, n/journalEntrySize-1)
+		// The first two entries are no events.
+		events := max(0, n/journalEntrySize-2)
 		if got, want := len(j.seen), events; got != want {
 			t.Errorf("cut to %d bytes: %d events are remembered, want %d", n, got, want)
 		}
@@ -120,7 +125,7 @@ func TestDamagedEntryHidesNoOther(t *testing.T) {
 	}
 	for bit := range journalEntrySize * 8 {
 		damaged := bytes.Clone(whole)
-		damaged[2*journalEntrySize+bit/8] ^= 1 << (bit % 8)
+		damaged[3*journalEntrySize+bit/8] ^= 1 << (bit % 8)
 		if err := os.WriteFile(path, damaged, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -160,7 +165,7 @@ func TestJournalIsBounded(t *testing.T) {
 }
 
 func TestJournalThatCannotBeOpenedIsAnError(t *testing.T) {
-	if j, err := OpenJournal(filepath.Join(t.TempDir(), "missing", "events.journal"), journalNow); err == nil {
+	if j, err := OpenJournal(filepath.Join(t.TempDir(), "missing", "events.journal"), journalCluster, journalNow); err == nil {
 		j.Close()
 		t.Error("a journal in a folder that is not there was opened")
 	}
@@ -224,8 +229,8 @@ func TestJournalFileShrinksWhileRunning(t *testing.T) {
 	if ok, err := j.Accept(journalKey{3}, later.Add(time.Hour), later); !ok || err != nil {
 		t.Fatalf("got %t, %v, want it accepted", ok, err)
 	}
-	if info, err := os.Stat(path); err != nil || info.Size() != 2*journalEntrySize {
-		t.Errorf("the file has %d bytes (%v), want two entries", info.Size(), err)
+	if info, err := os.Stat(path); err != nil || info.Size() != 3*journalEntrySize {
+		t.Errorf("the file has %d bytes (%v), want whose it is and two events", info.Size(), err)
 	}
 	// What was accepted before and after is in the file that a restart reads.
 	j = openTestJournal(t, path, later)

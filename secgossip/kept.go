@@ -68,10 +68,14 @@ func readKept(path string, cluster pki.ClusterID, limit int) ([]byte, error) {
 // once: the next start has none. Only another cluster's is an error, since then this
 // is not the folder that somebody meant.
 func (n *Node) loadKept(path string, limit int, parse func([]byte) error) error {
-	content, err := readKept(path, n.config.Trust.Cluster(), limit)
+	return loadKept(path, n.config.Trust.Cluster(), limit, n.logger, parse)
+}
+
+func loadKept(path string, cluster pki.ClusterID, limit int, logger *slog.Logger, parse func([]byte) error) error {
+	content, err := readKept(path, cluster, limit)
 	if err == nil {
 		if err = parse(content); err != nil {
-			err = fmt.Errorf("%w: %w", errDamaged, err)
+			err = fmt.Errorf("%s: %w: %w", path, errDamaged, err)
 		}
 	}
 	switch {
@@ -81,9 +85,9 @@ func (n *Node) loadKept(path string, limit int, parse func([]byte) error) error 
 		return err
 	case errors.Is(err, errDamaged):
 		err = errors.Join(err, os.Rename(path, path+".bad"))
-		n.logger.Warn("a kept file is put aside as .bad: what it held is not known any more", slog.Any("error", err))
+		logger.Warn("a kept file is put aside as .bad: what it held is not known any more", slog.Any("error", err))
 	default:
-		n.logger.Warn("reading a kept file", slog.Any("error", err))
+		logger.Warn("reading a kept file", slog.Any("error", err))
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package secgossip
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"path/filepath"
 	"sync"
 	"time"
@@ -122,7 +121,6 @@ func (n *Node) loadClocks() error {
 
 // clocksLoop keeps the clocks, away from everybody who must not wait for the disk.
 func (n *Node) clocksLoop() {
-	var failed bool
 	for {
 		select {
 		case <-n.ctx.Done():
@@ -132,11 +130,7 @@ func (n *Node) clocksLoop() {
 		if !n.pause(saveClocksEvery) {
 			return
 		}
-		err := n.saveClocks()
-		if err != nil && !failed {
-			n.logger.Warn("keeping Lamport clocks; it is tried again whenever they move", slog.Any("error", err))
-		}
-		failed = err != nil
+		n.unwritten.note(clocksFile, n.saveClocks())
 	}
 }
 

@@ -38,6 +38,7 @@ type ledger struct {
 	news func(items [][]byte)
 	// known says whether the revocations are held that an epoch names; nil: yes.
 	known func([]wire.Named) bool
+	noted func(error) // told whether the disk takes the keyring; must not call back
 
 	mu      sync.Mutex
 	file    *keyring.File
@@ -58,7 +59,7 @@ type announced struct {
 const maxPending = 4
 
 func newLedger(trust *pki.Trust, file *keyring.File, logger *slog.Logger, now func() time.Time, changed func(), news func([][]byte)) *ledger {
-	return &ledger{trust: trust, file: file, logger: logger, now: now, changed: changed, news: news, pending: make(map[uint64]*announced)}
+	return &ledger{trust: trust, file: file, logger: logger, now: now, changed: changed, news: news, pending: make(map[uint64]*announced), noted: func(error) {}}
 }
 
 // ErrUnwritten says that the keyring cannot be written, so nothing has changed: an
@@ -79,6 +80,7 @@ func (l *ledger) updateLocked(change func(k *keyring.Keyring) error) error {
 	case errors.Is(err, keyring.ErrDestroyed): // the agent has closed it
 		return err
 	case err != nil:
+		l.noted(err)
 		if l.said.IsZero() || now.Sub(l.said) >= warnEvery {
 			l.said = now
 			l.logger.Error("keyring cannot be written: this node goes on with the epochs it has, and tries again", slog.Any("error", err))
@@ -86,6 +88,7 @@ func (l *ledger) updateLocked(change func(k *keyring.Keyring) error) error {
 		return fmt.Errorf("%w: %w", ErrUnwritten, err)
 	case !l.said.IsZero():
 		l.said = time.Time{}
+		l.noted(nil)
 		l.logger.Info("keyring is written again")
 	}
 	return nil

@@ -31,6 +31,7 @@ import (
 
 	"github.com/hashicorp/memberlist"
 
+	"github.com/secgossip/secgossip/pki"
 	"github.com/secgossip/secgossip/secgossip/internal/guard"
 	"github.com/secgossip/secgossip/secgossip/internal/seal"
 	"github.com/secgossip/secgossip/secgossip/internal/transport"
@@ -73,6 +74,7 @@ type Node struct {
 	follows          follows
 	receipts         chan receiptPacket      // to hear or to answer
 	incoming         chan incoming           // events to verify
+	senders          sharing[pki.Name]       // of what is in incoming
 	brought          chan incoming           // the same, of streams
 	more             chan *guard.Peer        // who has more than it brought by a stream
 	fires            chan arrival            // events of clients, to accept
@@ -89,8 +91,9 @@ type Node struct {
 	reported         chan struct{} // a member said how far it is
 	overtake         chan uint64   // a record of ours with this sequence is about
 	saving           sync.Mutex    // held while the file of known nodes changes
-	saved            [32]byte      // digest of the records on disk; guarded by saving
-	publishing       sync.Mutex    // held while a record of ours is signed and admitted
+	unwritten        *unwritten
+	saved            [32]byte   // digest of the records on disk; guarded by saving
+	publishing       sync.Mutex // held while a record of ours is signed and admitted
 	leaving          atomic.Bool
 	tagging          sync.Mutex                        // held while tags change
 	tagChanges       tagChanges                        // guarded by tagging
@@ -185,6 +188,7 @@ func New(config Config) (*Node, error) {
 		overtake:      make(chan uint64, 1),
 	}
 	n.store = newEventStore(&n.counts)
+	n.unwritten = newUnwritten(config.Logger)
 	n.payloads = newPayloads(config.StateDir)
 	n.pulls, n.pulled = newPulls(), make(chan Event, maxPulling)
 	n.follows.open = make(map[journalKey][]*follow)
@@ -207,6 +211,8 @@ func (n *Node) start() error {
 	n.config.Trust.SetRevoked(n.revocations.Revoked)
 	n.ledger = newLedger(n.config.Trust, n.config.Keyring, n.logger, n.clusterTime, n.epochsChanged, n.passOn)
 	n.ledger.known = n.revocations.holds
+	n.revocations.noted = func(err error) { n.unwritten.note(revocationsFile, err) }
+	n.ledger.noted = func(err error) { n.unwritten.mark("keyring", err) }
 	n.roster = guard.NewRoster(n.config.Trust, n.rosterChanged)
 	n.self = &selfRecord{identity: n.config.Identity, cluster: n.config.Trust.Cluster(), credential: n.config.Identity.Credential}
 	rand.Read(n.self.boot[:])
@@ -244,14 +250,16 @@ func (n *Node) start() error {
 	// Only now is it sure that no other node has the same home in use.
 	var journalPath string
 	if n.config.StateDir != "" {
-		journalPath = filepath.Join(n.config.StateDir, "events.journal")
+		journalPath = filepath.Join(n.config.StateDir, journalFile)
 	}
 	n.started = n.now()
-	if n.journal, err = OpenJournal(journalPath, n.now()); err != nil {
+	if n.journal, err = OpenJournal(journalPath, n.config.Trust.Cluster(), n.now()); err != nil {
 		return err
 	}
 	if n.config.StateDir != "" {
-		n.revocations.load(filepath.Join(n.config.StateDir, revocationsFile), n.now())
+		if err := n.revocations.load(filepath.Join(n.config.StateDir, revocationsFile), n.now()); err != nil {
+			return err
+		}
 	}
 	if !n.self.move(n.advertised()) {
 		return errors.New("this host has no address of the family that is listened on; bind to one that it has, or advertise one")
@@ -296,6 +304,7 @@ func (n *Node) start() error {
 	n.running.Go(n.repairLoop)
 	n.running.Go(n.moreLoop)
 	n.running.Go(n.pullLoop)
+	n.running.Go(n.moreLoop)
 	n.running.Go(n.reconnectLoop)
 	n.running.Go(n.tendLoop)
 	n.running.Go(n.endpointLoop)
@@ -435,7 +444,7 @@ func (n *Node) tellRest() {
 func (n *Node) receive(from *guard.Peer, kind wire.PacketType, items [][]byte) {
 	switch kind {
 	case wire.PacketEvents, wire.PacketRepair:
-		n.receiveEvents(items, kind == wire.PacketRepair)
+		n.receiveEvents(from.Name, items, kind == wire.PacketRepair)
 	case wire.PacketTally, wire.PacketLacks:
 		n.receiveTally(from, items[0], kind == wire.PacketTally)
 	case wire.PacketEpochs:

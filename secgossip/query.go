@@ -66,6 +66,11 @@ const (
 	// grace, 300 a second.
 	maxHeard = 4096
 
+	// heardOfOne and askedOfOne are how many of these one client has at most, so that
+	// there is room for others whatever it does.
+	heardOfOne = maxHeard / 2
+	askedOfOne = maxAsked / 2
+
 	// maxAsked is how many queries of its clients a node collects replies for at
 	// once, and maxPendingReplies what of them may wait for clients to read, in bytes.
 	maxAsked          = 64
@@ -101,6 +106,7 @@ type queries struct {
 
 	mu      sync.Mutex
 	heard   map[QueryID]*heardQuery
+	clients sharing[[32]byte] // whose those are
 	asked   map[QueryID]*Asked
 	pending int // bytes of replies that wait for clients
 	streams int // long replies that are on their way
@@ -263,7 +269,7 @@ func (q *queries) hear(h *heardQuery) bool {
 	if held := q.heard[h.query.ID]; held != nil {
 		return true // the journal will say that it is a duplicate
 	}
-	if len(q.heard) >= maxHeard {
+	if len(q.heard) >= maxHeard || !q.clients.take(h.query.ClientKey, heardOfOne) {
 		return false
 	}
 	q.heard[h.query.ID] = h
@@ -271,11 +277,17 @@ func (q *queries) hear(h *heardQuery) bool {
 	return true
 }
 
+// forgetLocked lets go of a query that is heard.
+func (q *queries) forgetLocked(h *heardQuery) {
+	delete(q.heard, h.query.ID)
+	q.clients.give(h.query.ClientKey)
+}
+
 func (q *queries) unhear(h *heardQuery) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.heard[h.query.ID] == h {
-		delete(q.heard, h.query.ID)
+		q.forgetLocked(h)
 	}
 }
 
@@ -284,9 +296,9 @@ func (n *Node) tendQueries(now time.Time) {
 	q := n.queries
 	var again []*heardQuery
 	q.mu.Lock()
-	for id, h := range q.heard {
+	for _, h := range q.heard {
 		if now.After(h.query.Deadline) {
-			delete(q.heard, id)
+			q.forgetLocked(h)
 			continue
 		}
 		again = append(again, h)

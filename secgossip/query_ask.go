@@ -77,17 +77,20 @@ func (n *Node) Ask(raw []byte, client ed25519.PublicKey) (*Asked, error) {
 	a := n.targetsOf(query)
 	q := n.queries
 	q.mu.Lock()
-	running := 0
+	running, own := 0, 0
 	for id, other := range q.asked {
 		if !other.ended {
 			running++
+			if other.Query.ClientKey == query.ClientKey {
+				own++
+			}
 		} else if len(q.asked) > maxEnded {
 			delete(q.asked, id) // what is still said to it is confirmed to nobody
 		}
 	}
-	if q.asked[query.ID] != nil || running >= maxAsked {
+	if q.asked[query.ID] != nil || running >= maxAsked || own >= askedOfOne {
 		q.mu.Unlock()
-		if running >= maxAsked {
+		if running >= maxAsked || own >= askedOfOne {
 			return nil, &refusedQuery{"too many queries at once; try again", ErrBusy}
 		}
 		return nil, &refusedQuery{"query was accepted before", ErrDuplicate}

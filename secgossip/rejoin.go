@@ -76,11 +76,10 @@ func (n *Node) saveRecords() {
 	if err == nil {
 		err = writeKept(filepath.Join(n.config.StateDir, recordsFile), n.config.Trust.Cluster(), body)
 	}
-	if err != nil {
-		n.logger.Warn("saving known nodes", slog.Any("error", err))
-		return
+	n.unwritten.note(recordsFile, err)
+	if err == nil {
+		n.saved = digest
 	}
-	n.saved = digest
 }
 
 // forgetRecords makes a node that left not come back by itself. Set n.leaving
@@ -104,9 +103,10 @@ func (n *Node) reconnectLoop() {
 	tries := make(chan struct{}, maxTries)
 	begin := time.Now()
 	n.comeBack(tries)
-	reconnect, save := time.NewTicker(reconnectInterval), time.NewTicker(saveInterval)
+	reconnect, save, again := time.NewTicker(reconnectInterval), time.NewTicker(saveInterval), time.NewTicker(writeAgain)
 	defer reconnect.Stop()
 	defer save.Stop()
+	defer again.Stop()
 	for {
 		select {
 		case <-n.ctx.Done():
@@ -114,6 +114,8 @@ func (n *Node) reconnectLoop() {
 			return
 		case <-save.C:
 			n.saveRecords()
+		case <-again.C:
+			n.writeUnwritten()
 		case <-reconnect.C:
 			to := n.absent()
 			if !n.ourTurn(len(to)) {

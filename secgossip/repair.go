@@ -12,7 +12,7 @@ import (
 // This file mends what gossip lost. Each node tells one random member a second what
 // it has of each origin's events, and five a second while something is lacking; that
 // member sends what is lacking, and tells in turn what it lacks itself. What is more than
-// packets bring is pulled by stream (pull.go).
+// packets bring comes by stream (repair_stream.go).
 
 const (
 	tallyInterval = time.Second

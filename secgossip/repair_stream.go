@@ -50,7 +50,7 @@ func (r streamRepair) Take(from *guard.Peer, mine, theirs wire.Tally, items [][]
 	// The empty one at the end is taken when those before it were dealt with.
 	for i, item := range append(items, nil) {
 		select {
-		case r.n.brought <- incoming{item, true}:
+		case r.n.brought <- incoming{raw: item, repaired: true}:
 		case <-deadline.C:
 			r.n.counts.eventsOverflow.Add(uint64(len(items) - i))
 			return

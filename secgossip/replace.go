@@ -17,6 +17,23 @@ import (
 // The temporary name is always the same, so that crashes leave one such file at
 // most. One caller at a time may replace a path.
 func replaceFile(path string, content []byte) (*os.File, error) {
+	return replaceBy(diskSteps, path, content)
+}
+
+// replaceSteps are the steps of replacing a file, at each of which a disk can be full.
+type replaceSteps struct {
+	write  func(*os.File, []byte) error
+	sync   func(*os.File) error
+	rename func(from, to string) error
+}
+
+var diskSteps = replaceSteps{
+	write:  func(f *os.File, content []byte) error { _, err := f.Write(content); return err },
+	sync:   (*os.File).Sync,
+	rename: os.Rename,
+}
+
+func replaceBy(steps replaceSteps, path string, content []byte) (*os.File, error) {
 	temporary := path + ".new"
 	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -25,12 +42,12 @@ func replaceFile(path string, content []byte) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = file.Write(content)
+	err = steps.write(file, content)
 	if err == nil {
-		err = file.Sync()
+		err = steps.sync(file)
 	}
 	if err == nil {
-		err = os.Rename(temporary, path)
+		err = steps.rename(temporary, path)
 	}
 	if err != nil {
 		file.Close()

@@ -8,10 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"log/slog"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -37,6 +34,8 @@ type revocations struct {
 	changed func()
 	// news is called without the lock with what was learned just now.
 	news func(items [][]byte)
+	// noted is told of each attempt to write them, and must not call back.
+	noted func(error)
 
 	mu   sync.Mutex
 	held map[wire.Subject]*revocation
@@ -75,7 +74,7 @@ type kindAndName struct {
 }
 
 const (
-	// revocationsFile is a BatchRevoked in the state folder.
+	// revocationsFile is a BatchRevoked in the state folder, as a kept file.
 	revocationsFile = "revocations"
 
 	// outlived is how long a revocation is kept after the last moment at which
@@ -103,7 +102,7 @@ var ErrRevocations = fmt.Errorf("%d revocations are held, which is the limit", w
 var errOfItself = errors.New("a keeper revokes itself")
 
 func newRevocations(trust *pki.Trust, logger *slog.Logger, now func() time.Time, changed func(), news func([][]byte)) *revocations {
-	r := &revocations{trust: trust, logger: logger, now: now, changed: changed, news: news, held: make(map[wire.Subject]*revocation)}
+	r := &revocations{trust: trust, logger: logger, now: now, changed: changed, news: news, held: make(map[wire.Subject]*revocation), noted: func(error) {}}
 	r.inForce.Store(new(inForce))
 	return r
 }
@@ -378,13 +377,19 @@ func (r *revocation) before(later *revocation) *revocation {
 }
 
 // enactLocked writes what is held to disk, and then lets it hold. A disk that takes
-// nothing must not keep a revoked identity valid: it is written at the next change.
+// nothing must not keep a revoked identity valid: it is written as soon as it can be, and
+// until then a restart has to learn it from others.
 func (r *revocations) enactLocked(now time.Time) {
 	next := r.settleLocked(now)
-	if err := r.save(next); err != nil {
-		r.logger.Error("revocations not written: after a restart this node learns them from others", slog.Any("error", err))
-	}
+	r.noted(r.save(next))
 	r.inForce.Store(next)
+}
+
+// writeAgain writes what a disk did not take before.
+func (r *revocations) writeAgain() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.noted(r.save(r.inForce.Load()))
 }
 
 // settleLocked forgets what does not count.
@@ -456,16 +461,30 @@ func (r *revocations) save(f *inForce) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(r.path, body)
+	return writeKept(r.path, r.trust.Cluster(), body)
 }
 
-// load reads what an earlier run has kept. A file that does not read is put aside:
-// every other member has what was in it.
-func (r *revocations) load(path string, now time.Time) {
+// load reads what an earlier run has kept. Of a file that does not read nothing is
+// used: every other member has what was in it. The error is another cluster's file.
+func (r *revocations) load(path string, now time.Time) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.path = path
-	items, err := readRevocations(path)
+	const most = 2 * wire.MaxRevocations * (wire.LengthSize + wire.MaxRevocation)
+	err := loadKept(path, r.trust.Cluster(), most, r.logger, r.readLocked)
+	next := r.settleLocked(now)
+	next.since = time.Time{}
+	r.inForce.Store(next)
+	return err
+}
+
+// readLocked takes in all of a file or nothing.
+func (r *revocations) readLocked(body []byte) error {
+	items, err := wire.BatchRevoked.Parse(body)
+	if err == nil && len(items)%2 != 0 {
+		err = errors.New("a revocation without its keeper's credential")
+	}
+	held := make(map[wire.Subject]*revocation)
 	for pair := range slices.Chunk(items, 2) {
 		if err != nil {
 			break
@@ -484,39 +503,12 @@ func (r *revocations) load(path string, now time.Time) {
 		if one, err = readRevocation(r.trust, signed, pair[1], keeper); err != nil {
 			break
 		}
-		r.held[one.Subject] = one
+		held[one.Subject] = one
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		clear(r.held)
-		r.logger.Warn("revocations do not read: the file is put aside, and they are learned from others", slog.Any("error", err))
-		if err := os.Rename(path, path+".damaged"); err != nil {
-			r.logger.Warn("putting revocations aside", slog.Any("error", err))
-		}
+	if err == nil {
+		r.held = held
 	}
-	next := r.settleLocked(now)
-	next.since = time.Time{}
-	r.inForce.Store(next)
-}
-
-func readRevocations(path string) ([][]byte, error) {
-	if path == "" {
-		return nil, nil
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	const most = 2 * wire.MaxRevocations * (wire.LengthSize + wire.MaxRevocation)
-	body, err := io.ReadAll(io.LimitReader(file, most+1))
-	if err != nil {
-		return nil, err
-	}
-	items, err := wire.BatchRevoked.Parse(body)
-	if err == nil && len(items)%2 != 0 {
-		err = errors.New("a revocation without its keeper's credential")
-	}
-	return items, err
+	return err
 }
 
 // of returns those of a kind and name.

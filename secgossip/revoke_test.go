@@ -656,8 +656,10 @@ func TestDamagedRevocationsAreLearnedAgain(t *testing.T) {
 		c.settle()
 		path := filepath.Join(b.state, revocationsFile)
 		whole := must(os.ReadFile(path))(t)
+		half := whole[keptHeader:]
+		half = half[:2+int(half[0])<<8+int(half[1])]
 		for what, content := range map[string][]byte{
-			"cut off": whole[:len(whole)-1], "garbage": []byte("garbage"), "half a pair": whole[:2+int(whole[0])<<8+int(whole[1])],
+			"cut off": whole[:len(whole)-1], "garbage": []byte("garbage"), "half a pair": append(keptHead(c.trust().Cluster(), half), half...),
 		} {
 			b.stop()
 			if err := os.WriteFile(path, content, 0o600); err != nil {
@@ -665,10 +667,10 @@ func TestDamagedRevocationsAreLearnedAgain(t *testing.T) {
 			}
 			log := b.rotating(time.Hour)
 			b.start()
-			if len(lines(log, "revocations do not read")) != 1 {
+			if len(lines(log, "a kept file is put aside as .bad", "revocations")) != 1 {
 				t.Errorf("%s: b says nothing of it", what)
 			}
-			if got, err := os.ReadFile(path + ".damaged"); err != nil || string(got) != string(content) {
+			if got, err := os.ReadFile(path + ".bad"); err != nil || string(got) != string(content) {
 				t.Errorf("%s: it is not put aside: %v", what, err)
 			}
 			b.join(a)

@@ -28,7 +28,18 @@ type eventStore struct {
 	keys    map[journalKey]struct{} // of the events held
 	ages    list.List               // of *heldEvent, the one taken in first in front
 	bytes   int                     // of the events held
+	shares  map[[8]byte]*share      // of them, by the node of their origin
 }
+
+// share is what of the events held came by one node.
+type share struct {
+	ages  list.List // of *heldEvent
+	bytes int
+}
+
+// weight is how much of all that may be held a node has, in bytes: whichever of the two
+// bounds it is nearer to.
+func (s *share) weight() int { return max(s.bytes, s.ages.Len()*(maxHeldBytes/maxHeldEvents)) }
 
 // originEvents is what is known of one origin's events.
 type originEvents struct {
@@ -48,6 +59,7 @@ type heldEvent struct {
 	raw      []byte // with its mark
 	expires  time.Time
 	age      *list.Element
+	own      *list.Element // the same, in its share
 }
 
 type waitingEvent struct {
@@ -58,8 +70,9 @@ type waitingEvent struct {
 
 const (
 	// maxHeldEvents and maxHeldBytes bound what is kept for others: at 100 events a
-	// second of the default life, 30,000 of them, and 600 bytes each. Beyond it the
-	// one taken in first goes.
+	// second of the default life, 30,000 of them, and 600 bytes each. Beyond it goes the
+	// one taken in first of a node that has more than its share, which is what there is
+	// divided by the nodes that have some.
 	maxHeldEvents = 32_768
 	maxHeldBytes  = 32 << 20
 
@@ -89,7 +102,7 @@ const (
 )
 
 func newEventStore(c *counts) *eventStore {
-	return &eventStore{counts: c, origins: make(map[wire.Origin]*originEvents), keys: make(map[journalKey]struct{})}
+	return &eventStore{counts: c, origins: make(map[wire.Origin]*originEvents), keys: make(map[journalKey]struct{}), shares: make(map[[8]byte]*share)}
 }
 
 // ofLocked finds an origin, or makes room for a new one, whose events below quiet are
@@ -262,14 +275,42 @@ func (s *eventStore) holdLocked(o *originEvents, m wire.MarkedEvent, key journal
 	o.held[m.Sequence] = h
 	s.keys[key] = struct{}{}
 	s.bytes += len(h.raw)
-	for s.ages.Len() > maxHeldEvents || s.bytes > maxHeldBytes {
-		s.releaseLocked(s.ages.Front().Value.(*heldEvent))
+	own := s.shares[m.Origin.Node]
+	if own == nil {
+		own = new(share)
+		s.shares[m.Origin.Node] = own
 	}
+	h.own = own.ages.PushBack(h)
+	own.bytes += len(h.raw)
+	for s.ages.Len() > maxHeldEvents || s.bytes > maxHeldBytes {
+		s.releaseLocked(s.heavyLocked(own).ages.Front().Value.(*heldEvent))
+	}
+}
+
+// heavyLocked is a share that is not below the average: this one if it is not, which in a
+// flood costs nothing to find out, or the heaviest.
+//
+// Threat C10: a member that floods loses events of its own, and nobody else's.
+func (s *eventStore) heavyLocked(own *share) *share {
+	if own.weight() > maxHeldBytes/len(s.shares) {
+		return own
+	}
+	for _, other := range s.shares {
+		if other.weight() > own.weight() {
+			own = other
+		}
+	}
+	return own
 }
 
 func (s *eventStore) releaseLocked(h *heldEvent) {
 	s.ages.Remove(h.age)
 	s.bytes -= len(h.raw)
+	own := s.shares[h.origin.Node]
+	own.ages.Remove(h.own)
+	if own.bytes -= len(h.raw); own.ages.Len() == 0 {
+		delete(s.shares, h.origin.Node)
+	}
 	delete(s.keys, h.key)
 	if o := s.origins[h.origin]; o != nil {
 		delete(o.held, h.sequence)

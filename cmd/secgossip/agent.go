@@ -59,7 +59,7 @@ cuts a leave short.`,
 	f.StringArrayVar(&flags.Advertise, "advertise", nil, "`ADDRESS[:PORT]` others reach this node at; repeat for more")
 	f.StringVar(&flags.MetricsAddr, "metrics-addr", "", "`ADDRESS:PORT` or unix:PATH where whoever gets there reads figures (default none)")
 	f.StringArrayVar(&flags.Join, "join", nil, "`ADDRESS[:PORT]` of a member to join by; at least one must answer")
-	f.StringArrayVar(&flags.RetryJoin, "retry-join", nil, "`ADDRESS[:PORT]` of a member to join by, tried until one answers")
+	f.StringArrayVar(&flags.RetryJoin, "retry-join", nil, "`ADDRESS[:PORT]` of a member to join by, tried until one answers. Both also take srv:NAME, and exec:PATH [ARGUMENT...], a program that prints addresses")
 	f.StringVar(&flags.Discover, "discover", "", "`NAME` under which nodes of one link find each other by multicast DNS, which everybody on the link hears (default off)")
 	f.StringVar(&flags.MDNSIface, "mdns-iface", "", "network interface for --discover (default the system's choice)")
 	f.StringVar(&flags.RetryInterval, "retry-interval", "", "pause between attempts of --retry-join, give or take a quarter (default "+defaults.RetryInterval+")")

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -198,6 +199,14 @@ func healthOf(info *secgossipv1.GetInfoResponse, keys *secgossipv1.ListKeysRespo
 		v.warn(errUnhealthy, fmt.Sprintf("the clock of this agent's host is wrong: those of most members are %v ahead of it", offset), "set the clock of that host")
 	case "unknown":
 		v.warn(errUnhealthy, "clocks differ, and most of them do not agree with this agent's", "set the clocks; `secgossip info` shows how many were compared")
+	}
+	if unwritten := info.GetSections()["disk"].GetValues(); len(unwritten) > 0 {
+		var all []string
+		for _, file := range slices.Sorted(maps.Keys(unwritten)) {
+			all = append(all, fmt.Sprintf("%s (%s)", file, unwritten[file]))
+		}
+		v.warn(errUnhealthy, "the disk of this agent does not take what it keeps: "+strings.Join(all, ", "),
+			"make room there; what is missing is written within seconds")
 	}
 	if len(v.Silent) > 0 {
 		v.warn(errSilent, "silent: "+strings.Join(v.Silent, ", "), "`secgossip members --detailed` shows where they were; look at their agents")

@@ -296,6 +296,7 @@ func (a *Agent) serve(verifier *rpcauth.Verifier, events *hub) error {
 		trust:     a.identity.Trust,
 		tags:      a.tagsNow,
 		retag:     a.UpdateTags,
+		asked:     a.providers,
 		leave:     func() { a.leaving.Do(func() { close(a.left) }) },
 		ctx:       a.ctx,
 		start:     a.background,

@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"time"
 
@@ -44,7 +45,7 @@ func (a *Agent) join() error {
 // joinBy joins by what places stand for now. One that cannot be looked up keeps nobody
 // from the others.
 func (a *Agent) joinBy(places []string) (int, error) {
-	addresses, notFound := discover.Finder{}.Find(a.ctx, places)
+	addresses, notFound := discover.Finder{Run: a.ask}.Find(a.ctx, places)
 	if len(addresses) == 0 {
 		return 0, notFound
 	}
@@ -57,8 +58,10 @@ func (a *Agent) joinBy(places []string) (int, error) {
 
 // retryJoin tries until somebody answers. A name is looked up at every attempt. The
 // pause between attempts is that of the settings, give or take a quarter: hosts that
-// start together must not come back together each time.
+// start together must not come back together each time. Why nobody answers is said when
+// that has changed.
 func (a *Agent) retryJoin() error {
+	said := ""
 	for attempt := 1; ; attempt++ {
 		n, err := a.joinBy(a.settings.RetryJoin)
 		if err == nil && len(a.node.Members()) == 1 {
@@ -78,7 +81,11 @@ func (a *Agent) retryJoin() error {
 				Next: "are those agents running, and reached by UDP and TCP? without --retry-max it is tried for ever",
 			}
 		}
-		a.logger.Warn("nobody answered yet", "error", err)
+		level := slog.LevelDebug
+		if err.Error() != said {
+			level, said = slog.LevelWarn, err.Error()
+		}
+		a.logger.Log(a.ctx, level, "nobody answered yet", "error", err)
 		pause := a.plan.retryInterval*3/4 + rand.N(a.plan.retryInterval/2)
 		select {
 		case <-a.ctx.Done():

@@ -4,13 +4,15 @@ import (
 	"sync"
 	"time"
 
+	"github.com/secgossip/secgossip/pki"
 	"github.com/secgossip/secgossip/secgossip"
 )
 
 // runJournal is the journal of the runs that were started. It is opened when the agent
 // runs: one that does not get to start leaves nothing behind.
 type runJournal struct {
-	path string
+	path    string
+	cluster pki.ClusterID
 
 	mu      sync.Mutex
 	journal *secgossip.Journal
@@ -27,7 +29,7 @@ func (j *runJournal) openLocked(now time.Time) error {
 	if j.journal != nil {
 		return nil
 	}
-	journal, err := secgossip.OpenJournal(j.path, now)
+	journal, err := secgossip.OpenJournal(j.path, j.cluster, now)
 	if err == nil {
 		j.journal = journal
 	}

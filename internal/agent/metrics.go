@@ -58,6 +58,11 @@ func (a *Agent) serveMetrics() {
 func (a *Agent) figures() []metrics.Metric {
 	f := a.node.Figures()
 	var runs, failures, waiting uint64
+	var asked, unanswered uint64
+	for number := range a.plan.providers {
+		m := a.runner.provided(number)
+		asked, unanswered = asked+m.Runs, unanswered+m.Failures
+	}
 	dropped := a.runner.link.Dropped() // which no handler has seen
 	for _, s := range a.runner.fares().handlers {
 		runs, failures, dropped, waiting = runs+s.Runs, failures+s.Failures, dropped+s.Dropped, waiting+uint64(s.Waiting)
@@ -75,11 +80,14 @@ func (a *Agent) figures() []metrics.Metric {
 		metrics.One("secgossip_keepers_alive", "Keepers that are alive. 0 means that nobody replaces epochs.", metrics.Gauge, float64(f.Keepers)),
 		metrics.One("secgossip_nodes_behind", "Live members not known to use the epoch in use.", metrics.Gauge, float64(f.Behind)),
 		metrics.One("secgossip_clock_offset_seconds", "How far the clocks of most members are ahead of this host.", metrics.Gauge, f.ClockOffset.Seconds()),
+		metrics.One("secgossip_files_unwritten", "Files of this node that the disk did not take the last time.", metrics.Gauge, float64(f.Unwritten)),
 		{Name: "secgossip_gossip_total", Help: "What was sent, received, refused and dropped on the gossip port.",
 			Kind: metrics.Counter, Label: "what", Values: floats(f.Counters)},
 		{Name: "secgossip_rpc_total", Help: "Connections to the RPC.", Kind: metrics.Counter, Label: "what", Values: floats(a.rpcCounters())},
 		{Name: "secgossip_handler_total", Help: "What became of runs of handlers.", Kind: metrics.Counter, Label: "what",
 			Values: map[string]float64{"runs": float64(runs), "failures": float64(failures), "events_dropped": float64(dropped)}},
+		{Name: "secgossip_provider_total", Help: "What became of runs of providers.", Kind: metrics.Counter, Label: "what",
+			Values: map[string]float64{"runs": float64(asked), "failures": float64(unanswered)}},
 		metrics.One("secgossip_handler_waiting", "Events that wait for a handler.", metrics.Gauge, float64(waiting)),
 	}
 }

@@ -33,6 +33,9 @@ type remote struct {
 	last      *answer // the latest about handlers
 	answered  chan *answer
 	reloading map[uint64]chan *link.Reloaded
+	finding   map[uint64]chan *link.Discovered // one for each that asks: those who join
+	finds     uint64                           // the number of the latest of them
+	found     map[int]*link.Discovered         // the latest of each provider
 
 	// What the runner was told already. Guarded by telling.
 	telling     sync.Mutex
@@ -53,7 +56,8 @@ type answer struct {
 func newRemote(l *link.Link) *remote {
 	r := &remote{
 		link: l, asking: make(chan struct{}, 1), last: &answer{report: new(link.Report)},
-		reloading: make(map[uint64]chan *link.Reloaded), revoked: make(map[[sha256.Size]byte]bool),
+		reloading: make(map[uint64]chan *link.Reloaded),
+		finding:   make(map[uint64]chan *link.Discovered), found: make(map[int]*link.Discovered), revoked: make(map[[sha256.Size]byte]bool),
 	}
 	r.asking <- struct{}{}
 	return r
@@ -250,6 +254,8 @@ func (r *remote) hear(m link.Message) {
 			delete(r.reloading, m.Ask)
 			over <- m
 		}
+	case *link.Discovered:
+		r.foundLocked(m)
 	}
 }
 

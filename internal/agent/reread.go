@@ -238,14 +238,21 @@ func otherSettings(before, now Settings) (keys []string) {
 	return keys
 }
 
-// apartFrom refuses settings by which a handler would run as the user of the network
-// process. What else is wrong with a handler's user, its own check says.
+// apartFrom refuses settings by which a handler or a provider would run as the user of
+// the network process. What else is wrong with a handler's user, its own check says.
 func (who account) apartFrom(settings Settings, plan plan) error {
 	if !who.switched {
 		return nil
 	}
+	usual := cmp.Or(settings.HandlerUser, DefaultHandlerUser)
+	var names []string
+	if len(plan.providers) > 0 {
+		names = append(names, usual)
+	}
 	for _, spec := range plan.handlers {
-		name := cmp.Or(spec.Settings.User, settings.HandlerUser, DefaultHandlerUser)
+		names = append(names, cmp.Or(spec.Settings.User, usual))
+	}
+	for _, name := range names {
 		account, err := user.Lookup(name)
 		if err != nil {
 			account, err = user.LookupId(name)

@@ -65,6 +65,7 @@ func Run(at home.Home, settings Settings, reread func() (Settings, error), log i
 	if err != nil {
 		return errors.Join(fmt.Errorf("starting the network process: %w", err), r.close())
 	}
+	defer trimSoon()()
 	l := link.New(network.pipe, link.Runner)
 	err = l.Send(&link.Order{
 		Home: string(at), Settings: text, Handlers: validText(settings.handlersText(plan), link.MaxText/2),

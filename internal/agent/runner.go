@@ -32,6 +32,7 @@ type runner struct {
 	judge    *judge
 	revoked  *secgossip.RevocationList
 	handlers *handler.Runner
+	asked    *providers
 	started  runJournal
 	link     atomic.Pointer[link.Link] // nil: not serving yet
 	level    slog.LevelVar
@@ -67,7 +68,7 @@ func newRunner(at home.Home, settings Settings, plan plan, who account, log io.W
 	if err := at.MakeRunner(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSetup, err)
 	}
-	r.started.path = filepath.Join(at.Runner(), "runs.journal")
+	r.started.path, r.started.cluster = filepath.Join(at.Runner(), "runs.journal"), public.Trust.Cluster()
 	r.handlers, err = handler.New(handler.Config{
 		Specs:         plan.handlers,
 		Settings:      settings.handlerSettings(plan.timeout),
@@ -79,6 +80,9 @@ func newRunner(at home.Home, settings Settings, plan plan, who account, log io.W
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSetup, handlerError(err))
+	}
+	if r.asked, err = r.newProviders(plan.providers, settings); err != nil {
+		return nil, errors.Join(fmt.Errorf("%w: %w", ErrSetup, handlerError(err)), r.handlers.Close(context.Background()))
 	}
 	return r, nil
 }
@@ -142,6 +146,8 @@ func (r *runner) serve(l *link.Link, running func()) (*link.Final, error) {
 			}
 		case *link.Checked, *link.Applied:
 			r.answered(m)
+		case *link.Discover:
+			err = r.discover(l, m)
 		case *link.Final:
 			return m, nil
 		}
@@ -381,5 +387,5 @@ func runMessage(res handler.Result, ask uint64) *link.Run {
 func (r *runner) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
-	return errors.Join(r.handlers.Close(ctx), r.started.close())
+	return errors.Join(r.asked.close(ctx), r.handlers.Close(ctx), r.started.close())
 }

@@ -33,7 +33,8 @@ type service struct {
 	trust  *pki.Trust
 	tags   func() map[string]string
 	retag  func(set map[string]string, deleted []string) (map[string]string, error)
-	leave  func() // starts leaving; the agent stops after
+	asked  func() map[string]string // how each provider fares
+	leave  func()                   // starts leaving; the agent stops after
 	ctx    context.Context
 
 	coalesced func() uint64 // events for which a later one stood
@@ -130,6 +131,7 @@ func (s *service) GetInfo(context.Context, *secgossipv1.GetInfoRequest) (*secgos
 		"sandbox":        {},
 		"confinement":    {},
 		"rpc":            {},
+		"providers":      s.asked(),
 	}
 	for name, count := range s.rpc() {
 		sections["rpc"][name] = fmt.Sprint(count)

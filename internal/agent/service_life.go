@@ -17,7 +17,7 @@ import (
 // Limits of what a client may ask.
 const (
 	maxJoinAddresses = 64
-	maxAddress       = 261 // the longest name of the DNS, a colon and a port, and brackets
+	maxAddress       = discover.MaxAddress
 	maxTagFilters    = 32
 )
 
@@ -30,6 +30,10 @@ func (s *service) Join(ctx context.Context, req *secgossipv1.JoinRequest) (*secg
 	for _, address := range addresses {
 		if address == "" || len(address) > maxAddress {
 			return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Sprintf("address %.64q: 1 to %d bytes", address, maxAddress))
+		}
+		// Whoever may call an agent must not choose what its host runs.
+		if _, _, ok := discover.Provider(address); ok {
+			return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Sprintf("address %.64q: %v", address, discover.ErrNoPrograms))
 		}
 	}
 	out := new(secgossipv1.JoinResponse)

@@ -17,6 +17,7 @@ import (
 	"github.com/secgossip/secgossip/handler"
 	"github.com/secgossip/secgossip/internal/discover"
 	"github.com/secgossip/secgossip/internal/home"
+	"github.com/secgossip/secgossip/internal/link"
 	"github.com/secgossip/secgossip/internal/metrics"
 	"github.com/secgossip/secgossip/secgossip"
 )
@@ -148,6 +149,7 @@ type plan struct {
 	profile   secgossip.Profile
 	level     slog.Level
 	handlers  []handler.Spec
+	providers []string // places that are programs, each once, by number
 	rotate    time.Duration
 	timeout   time.Duration
 
@@ -159,8 +161,9 @@ type plan struct {
 	metricsNetwork, metricsAddr string // empty: off
 }
 
-// runsAtOnce is how many handlers can run at the same time.
+// runsAtOnce is how many handlers and providers can run at the same time.
 func (p plan) runsAtOnce() (count int) {
+	count = len(p.providers)
 	for _, spec := range p.handlers {
 		count += max(1, spec.Settings.Concurrency)
 	}
@@ -239,6 +242,9 @@ func (s Settings) check() (plan, error) {
 	}
 	for _, place := range s.RetryJoin {
 		note("retry-join", discover.CheckPlace(place))
+	}
+	if p.providers = s.providers(); len(p.providers) > link.MaxProviders {
+		note("retry-join", fmt.Errorf("%d programs to ask for addresses: at most %d", len(p.providers), link.MaxProviders))
 	}
 	if s.Discover != "" {
 		note("discover", discover.CheckNeighbours(s.Discover))
@@ -354,6 +360,17 @@ func parseAddr(s string, port uint16) (netip.AddrPort, error) {
 		return netip.AddrPort{}, fmt.Errorf("%q: not an IP address, with or without a port", s)
 	}
 	return netip.AddrPortFrom(addr.Unmap(), port), nil
+}
+
+// providers are the programs among the places to join by, each once. By this list both
+// processes number them.
+func (s Settings) providers() (places []string) {
+	for _, place := range slices.Concat(s.Join, s.RetryJoin) {
+		if _, _, ok := discover.Provider(place); ok && !slices.Contains(places, place) {
+			places = append(places, place)
+		}
+	}
+	return places
 }
 
 // forNetwork is what of the settings the network process is told: nothing of handlers.

@@ -12,6 +12,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
+	"github.com/secgossip/secgossip/internal/discover"
 	"github.com/secgossip/secgossip/internal/home"
 )
 
@@ -170,6 +171,12 @@ func ConfigFor(advertise, retryJoin []string) ([]byte, error) {
 	for _, a := range advertise {
 		if _, err := parseAdvertise(a); err != nil {
 			return nil, err
+		}
+	}
+	for _, place := range retryJoin {
+		// Who issues an identity has no say in what another host runs.
+		if _, _, ok := discover.Provider(place); ok {
+			return nil, fmt.Errorf("%.64q: %w", place, discover.ErrNoPrograms)
 		}
 	}
 	return yaml.Dump(struct {

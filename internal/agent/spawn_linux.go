@@ -78,6 +78,7 @@ func networkMain() {
 	runtime.LockOSThread()
 	// The terminal sends them to both processes. The runner says what they mean.
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	trimSoon()
 	unix.CloseOnExec(linkFD)
 	unix.CloseOnExec(homeFD)
 	if err := unix.SetNonblock(linkFD, true); err != nil {

@@ -26,14 +26,22 @@ const (
 )
 
 // A Finder turns the places of the settings into addresses. The zero value asks
-// the host's resolver.
+// the host's resolver, and runs no program.
 type Finder struct {
 	// LookupSRV is net.Resolver's.
 	LookupSRV func(ctx context.Context, service, proto, name string) (string, []*net.SRV, error)
+	// Run asks a provider, which the settings of this host must name.
+	Run func(ctx context.Context, place string) ([]string, error)
 }
+
+// ErrNoPrograms says that a place is a program, where none may be named.
+var ErrNoPrograms = errors.New("a program is named by the settings of its own host alone: --join, --retry-join")
 
 // CheckPlace refuses a place that can never be found.
 func CheckPlace(place string) error {
+	if strings.HasPrefix(place, execPrefix) {
+		return checkProvider(place)
+	}
 	name, ok := strings.CutPrefix(place, srvPrefix)
 	if ok && (name == "" || len(name) > 255 || strings.ContainsAny(name, " \t\n:/")) {
 		return fmt.Errorf("%q: want %sNAME, the name of SRV records", place, srvPrefix)
@@ -49,6 +57,14 @@ func (f Finder) Find(ctx context.Context, places []string) ([]string, error) {
 	var addresses []string
 	var problems []error
 	for _, place := range places {
+		if _, _, ok := Provider(place); ok {
+			found, err := f.provided(ctx, place)
+			if err != nil {
+				problems = append(problems, fmt.Errorf("asking %q: %w", shown(place), err))
+			}
+			addresses = append(addresses, found...)
+			continue
+		}
 		name, ok := strings.CutPrefix(place, srvPrefix)
 		if !ok {
 			addresses = append(addresses, place)
@@ -61,6 +77,18 @@ func (f Finder) Find(ctx context.Context, places []string) ([]string, error) {
 		addresses = append(addresses, found...)
 	}
 	return addresses, errors.Join(problems...)
+}
+
+// provided returns what a provider prints.
+func (f Finder) provided(ctx context.Context, place string) ([]string, error) {
+	if f.Run == nil {
+		return nil, ErrNoPrograms
+	}
+	found, err := f.Run(ctx, place)
+	if err == nil && len(found) == 0 {
+		err = errors.New("it names nobody")
+	}
+	return found, err
 }
 
 // srv returns host and port of each record, in the order of priority and weight.

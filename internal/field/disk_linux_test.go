@@ -13,11 +13,13 @@ import (
 	"github.com/secgossip/secgossip/internal/lab"
 )
 
-// tinyDisk puts a node's keys and keyring on a file system of 64 KiB, before its
-// start. What it returns fills that up to the last byte, or makes room again.
-func (f *field) tinyDisk(name string) (fill, empty func()) {
+// tinyDisk puts a folder of a node's home, its keys and keyring or what it keeps, on a
+// file system of 64 KiB, before its start. What it returns fills that up to the last byte,
+// or makes room again.
+func (f *field) tinyDisk(name, folder string) (fill, empty func()) {
 	f.Helper()
-	node := filepath.Join(f.In(name), "node")
+	node := filepath.Join(f.In(name), folder)
+	f.must(os.MkdirAll(node, 0o700))
 	f.must(os.Rename(node, node+".full"))
 	f.must(os.Mkdir(node, 0o700))
 	if err := syscall.Mount("none", node, "tmpfs", 0, "size=64k,mode=0700"); err != nil {
@@ -85,7 +87,7 @@ func (f *field) awaitEpoch(h *host, number uint64) {
 // follows, and what it follows to is on its disk.
 func TestMemberWithAFullDiskStaysAndFollows(t *testing.T) {
 	f := newField(t, "b", "c")
-	fill, empty := f.tinyDisk("b")
+	fill, empty := f.tinyDisk("b", "node")
 	a, b, c := f.add("a", "203.0.113.1/24"), f.add("b", "203.0.113.2/24"), f.add("c", "203.0.113.3/24")
 	f.start(a, a.at())
 	f.start(b, b.at(), "--join", a.at())
@@ -122,7 +124,7 @@ func TestMemberWithAFullDiskStaysAndFollows(t *testing.T) {
 // new epoch.
 func TestKeeperWithAFullDiskRefusesToRotate(t *testing.T) {
 	f := newField(t, "b")
-	fill, empty := f.tinyDisk("a")
+	fill, empty := f.tinyDisk("a", "node")
 	a, b := f.add("a", "203.0.113.1/24"), f.add("b", "203.0.113.2/24")
 	f.start(a, a.at())
 	f.start(b, b.at(), "--join", a.at())
@@ -143,4 +145,42 @@ func TestKeeperWithAFullDiskRefusesToRotate(t *testing.T) {
 	f.awaitEpoch(a, 2)
 	f.awaitEpoch(b, 2)
 	f.everybodyHears("with space")
+}
+
+// An agent that can keep nothing more changes no tags, lets a revocation hold all the
+// same, says what is not on disk, stays a member, and writes it when there is space again.
+func TestAgentThatCanKeepNothingMoreSaysSoAndStays(t *testing.T) {
+	f := newField(t, "b", "c")
+	fill, empty := f.tinyDisk("b", "state")
+	a, b := f.add("a", "203.0.113.1/24"), f.add("b", "203.0.113.2/24")
+	f.start(a, a.at())
+	f.start(b, b.at(), "--join", a.at())
+	f.awaitAlive()
+	fill()
+	_, err := f.Ask(t.Context(), keeper, b.Node, "tags", "--set", "role=web")
+	if refusal, ok := errors.AsType[*lab.Refusal](err); !ok || refusal.Code != 1 || !strings.Contains(refusal.Stderr, "no space left on device") {
+		t.Errorf("tags: got %v, want exit code 1 and the reason", err)
+	}
+	_, err = f.Ask(t.Context(), keeper, a.Node, "ban", "c")
+	f.must(err)
+	f.await(lab.Patience, func(ctx context.Context) error {
+		_, err := f.Ask(ctx, keeper, b.Node, "status")
+		refusal, ok := errors.AsType[*lab.Refusal](err)
+		if !ok || refusal.Code != 1 || !strings.Contains(refusal.Stderr, "the disk of this agent does not take what it keeps: revocations") {
+			return fmt.Errorf("status: got %w, want exit code 1 and the file", err)
+		}
+		return nil
+	})
+	f.awaitSaid(b, "level=ERROR", "a kept file cannot be written", "no space left on device")
+	f.everybodyHears("while the disk is full") // the journal has room for them in its last page
+	empty()
+	f.await(lab.Patience, func(ctx context.Context) error {
+		_, err := f.Ask(ctx, keeper, b.Node, "status")
+		return err
+	})
+	f.awaitSaid(b, "level=INFO", "a kept file is written again")
+	if _, err := os.Stat(filepath.Join(f.In("b"), "state", "revocations")); err != nil {
+		t.Error(err)
+	}
+	f.nobodyFailed()
 }

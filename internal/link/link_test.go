@@ -32,6 +32,8 @@ func messages(side Side) []Message {
 				Problem: "killed", Begin: 1 << 50, Duration: 30_000_000, Stdout: long, StdoutOmitted: 1, Stderr: long, StderrOmitted: 1},
 			&Report{Ask: 7, Refused: 3},
 			&Answer{Query: "00", Output: make([]byte, MaxAnswer), Found: true}, &Answer{Query: "00"},
+			&Discovered{Ask: 9, Provider: 1, Addresses: []string{"203.0.113.7:7946", "web-1"}, Runs: 2},
+			&Discovered{Ask: 10, Problem: "exit 1", Runs: 3, Failures: 1},
 		}
 	}
 	return []Message{
@@ -47,6 +49,7 @@ func messages(side Side) []Message {
 		&Reread{Ask: 1}, &Checked{Number: 1}, &Checked{Number: 1, Problem: "of another node", Hint: "look"},
 		&Applied{Number: 1, Settings: []string{"tag"}}, &Applied{Number: 1, Problem: "nobody was told"},
 		&Final{Problem: "not started", Hint: "try", Setup: true}, &Final{},
+		&Discover{Ask: 9, Provider: 1}, &Discover{},
 	}
 }
 
@@ -137,6 +140,11 @@ func TestLimitsHoldForBothEnds(t *testing.T) {
 		"changes":    &Reloaded{Added: []string{long}},
 		"changed":    &Applied{Settings: []string{long}},
 		"check":      &Checked{Hint: strings.Repeat("a", MaxText+1)},
+		"provider":   &Discover{Provider: MaxProviders},
+		"none":       &Discover{Provider: -1},
+		"provider's": &Discovered{Provider: MaxProviders},
+		"addresses":  &Discovered{Addresses: make([]string, MaxAddresses+1)},
+		"found":      &Discovered{Addresses: []string{long + long}},
 		"root":       &Order{Switch: true},
 		"settings":   &Order{Settings: make([]byte, maxSettings+1)},
 		"others":     &Check{Settings: make([]byte, maxSettings+1)},
@@ -155,6 +163,10 @@ func TestLargestMessagesFitTheirFrames(t *testing.T) {
 	for i := range names {
 		names[i] = name
 	}
+	addresses := make([]string, MaxAddresses)
+	for i := range addresses {
+		addresses[i] = strings.Repeat("a", MaxAddress)
+	}
 	for i := range layers {
 		layers[i] = Layer{Name: name, Detail: strings.Repeat("a", MaxDetail)}
 	}
@@ -172,6 +184,7 @@ func TestLargestMessagesFitTheirFrames(t *testing.T) {
 			Stdout: make([]byte, MaxOutput), Stderr: make([]byte, MaxOutput)},
 		&Signed{Raw: make([]byte, maxSigned), Origin: name, Payload: make([]byte, MaxPayload)},
 		&Answer{Query: name, Output: make([]byte, MaxAnswer)}, &Members{Event: name, Members: members},
+		&Discovered{Addresses: addresses, Problem: text},
 		&Final{Problem: text, Hint: text}, &Checked{Problem: text, Hint: text},
 	} {
 		if _, err := Append(nil, m); err != nil {

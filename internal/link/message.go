@@ -25,6 +25,7 @@ const (
 	kindRun
 	kindReport
 	kindAnswer
+	kindDiscovered
 )
 const (
 	kindRunning byte = iota + 32
@@ -40,6 +41,7 @@ const (
 	kindApplied
 	kindFinal
 	kindEpoch
+	kindDiscover
 )
 
 // Limits of what is inside a frame.
@@ -63,6 +65,12 @@ const (
 	MaxDetail = 1 << 10
 	// MaxName bounds names, kinds and event ids.
 	MaxName = 256
+	// MaxProviders is how many programs are asked for addresses.
+	MaxProviders = 16
+	// MaxAddresses is how many addresses one of them names, and MaxAddress how long each
+	// is at most, as package discover has it.
+	MaxAddresses = 64
+	MaxAddress   = 261
 
 	maxSigned      = 4 << 10 // rpcauth.MaxEventSize
 	maxCertificate = 2 << 10 // of an issuer, as in pki
@@ -195,6 +203,17 @@ type Answer struct {
 	Found  bool   `cbor:"3,keyasint"` // whether they say anything
 }
 
+// Discovered answers a Discover: where nodes may be. Of a provider that failed it has
+// what was found all the same.
+type Discovered struct {
+	Ask       uint64   `cbor:"1,keyasint"`
+	Provider  int      `cbor:"2,keyasint"`
+	Addresses []string `cbor:"3,keyasint"`
+	Problem   string   `cbor:"4,keyasint"`
+	Runs      uint64   `cbor:"5,keyasint"` // so far
+	Failures  uint64   `cbor:"6,keyasint"` // of these
+}
+
 // Running says that the agent runs.
 type Running struct{}
 
@@ -279,6 +298,12 @@ type Applied struct {
 	Problem  string   `cbor:"3,keyasint"`
 }
 
+// Discover asks what a provider prints, by its number among those of the settings.
+type Discover struct {
+	Ask      uint64 `cbor:"1,keyasint"`
+	Provider int    `cbor:"2,keyasint"`
+}
+
 // Final is the last message: how the agent ended.
 type Final struct {
 	Problem string `cbor:"1,keyasint"` // empty: well
@@ -295,6 +320,7 @@ func (*Handler) kind() byte    { return kindHandler }
 func (*Run) kind() byte        { return kindRun }
 func (*Report) kind() byte     { return kindReport }
 func (*Answer) kind() byte     { return kindAnswer }
+func (*Discovered) kind() byte { return kindDiscovered }
 func (*Running) kind() byte    { return kindRunning }
 func (*Signed) kind() byte     { return kindSigned }
 func (*Members) kind() byte    { return kindMembers }
@@ -308,6 +334,7 @@ func (*Checked) kind() byte    { return kindChecked }
 func (*Applied) kind() byte    { return kindApplied }
 func (*Final) kind() byte      { return kindFinal }
 func (*Epoch) kind() byte      { return kindEpoch }
+func (*Discover) kind() byte   { return kindDiscover }
 
 // empty is a message of a kind that this side may send, to be filled; nil if there is
 // none.
@@ -316,11 +343,12 @@ func (s Side) empty(kind byte) Message {
 	if s == Runner {
 		all = []Message{
 			new(Order), new(Stop), new(Check), new(Apply), new(Reloaded), new(Handler), new(Run), new(Report), new(Answer),
+			new(Discovered),
 		}
 	} else {
 		all = []Message{
 			new(Running), new(Signed), new(Members), new(Query), new(Issuer), new(Revocation), new(Tags), new(Ask),
-			new(Reread), new(Checked), new(Applied), new(Final), new(Epoch),
+			new(Reread), new(Checked), new(Applied), new(Final), new(Epoch), new(Discover),
 		}
 	}
 	for _, m := range all {
@@ -434,6 +462,12 @@ func (m *Answer) check() error {
 	return bound(len(m.Output) <= MaxAnswer && within(MaxName, m.Query))
 }
 
+func (m *Discovered) check() error {
+	return bound(boundProvider(m.Provider) && len(m.Addresses) <= MaxAddresses && within(MaxAddress, m.Addresses...) && within(MaxText, m.Problem))
+}
+
+func boundProvider(number int) bool { return number >= 0 && number < MaxProviders }
+
 func (*Running) check() error { return nil }
 func (m *Signed) check() error {
 	return bound(len(m.Raw) <= maxSigned && len(m.Payload) <= MaxPayload && within(MaxName, m.Origin))
@@ -470,6 +504,8 @@ func (m *Checked) check() error { return bound(within(MaxText, m.Problem, m.Hint
 func (m *Applied) check() error {
 	return bound(len(m.Settings) <= MaxName && within(MaxName, m.Settings...) && within(MaxText, m.Problem))
 }
+
+func (m *Discover) check() error { return bound(boundProvider(m.Provider)) }
 
 func (m *Final) check() error { return bound(within(MaxText, m.Problem, m.Hint)) }
 
