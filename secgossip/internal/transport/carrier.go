@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -47,12 +48,12 @@ const (
 // has a queue of its own and, while something is in that, a goroutine of its own:
 // a peer that is slow or dead holds up nobody but itself. The zero value is ready.
 type carrier struct {
-	mu     sync.Mutex
-	queue  []wire.Carried // one without a type says that we are alive
-	busy   bool           // somebody is writing what is in the queue
-	stream *carrierConn   // what is written to; nil: none is open
-	retry  time.Time      // not dialled before then
-	alive  time.Time      // when the peer was last told that packets arrive
+	mu      sync.Mutex
+	queue   []wire.Carried // one without a type says that we are alive
+	busy    bool           // somebody is writing what is in the queue
+	streams []*carrierConn // that are open, four at most; the last one is written to
+	retry   time.Time      // not dialled before then
+	alive   time.Time      // when the peer was last told that packets arrive
 }
 
 // push queues a packet. It reports whether the oldest had to go for it, and
@@ -60,7 +61,7 @@ type carrier struct {
 func (c *carrier) push(packet wire.Carried, now time.Time) (dropped, start bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.stream == nil && now.Before(c.retry) {
+	if len(c.streams) == 0 && now.Before(c.retry) {
 		return true, false
 	}
 	c.queue = append(c.queue, packet)
@@ -81,7 +82,22 @@ func (c *carrier) next() (packet wire.Carried, stream *carrierConn, ok bool) {
 		return wire.Carried{}, nil, false
 	}
 	packet, c.queue = c.queue[0], c.queue[1:]
-	return packet, c.stream, true
+	return packet, c.streamLocked(), true
+}
+
+// other is what to write to instead of a stream that failed; nil: none is open.
+func (c *carrier) other(failed *carrierConn) *carrierConn {
+	c.detach(failed)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.streamLocked()
+}
+
+func (c *carrier) streamLocked() *carrierConn {
+	if len(c.streams) == 0 {
+		return nil
+	}
+	return c.streams[len(c.streams)-1]
 }
 
 // giveUp drops what waits: the peer cannot be dialled. It returns how much that
@@ -98,7 +114,7 @@ func (c *carrier) giveUp(now time.Time) int {
 func (c *carrier) attach(s *carrierConn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.stream = s
+	c.streams = append(slices.DeleteFunc(c.streams, func(other *carrierConn) bool { return other == s }), s)
 }
 
 // answer reports whether the peer is to be told that its packets arrive.
@@ -112,22 +128,21 @@ func (c *carrier) answer(now time.Time) bool {
 	return true
 }
 
+// detach forgets a stream that has ended. What waits goes by another that is open.
 func (c *carrier) detach(s *carrierConn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.stream == s {
-		c.stream = nil
-	}
+	c.streams = slices.DeleteFunc(c.streams, func(other *carrierConn) bool { return other == s })
 }
 
-// hangUp ends the stream that is open. What waits goes by another.
+// hangUp ends the streams that are open. What waits goes by another.
 func (c *carrier) hangUp() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.stream != nil {
-		c.stream.NetConn().Close()
-		c.stream = nil
+	for _, stream := range c.streams {
+		stream.NetConn().Close()
 	}
+	c.streams = nil
 }
 
 // carrierConn is a synced stream that packets go over, both ways.
@@ -202,14 +217,13 @@ func (t *Transport) writeCarrier(p *session) {
 	}
 }
 
-// writeCarried writes one packet over the stream that is open, or if that fails or
+// writeCarried writes one packet over a stream that is open, or if that fails or
 // none is, over one that it opens.
 func (t *Transport) writeCarried(p *session, stream *carrierConn, packet wire.Carried) error {
-	if stream != nil {
+	for ; stream != nil; stream = p.carrier.other(stream) {
 		if stream.send(packet, t.now()) == nil {
 			return nil
 		}
-		p.carrier.detach(stream)
 		stream.NetConn().Close()
 	}
 	stream, err := t.dialCarrier(p)

@@ -310,7 +310,7 @@ func TestCarrierThatSomethingComesByIsWrittenTo(t *testing.T) {
 		talk(a, b, detected)
 		p := b.sessions.get("a")
 		p.carrier.mu.Lock()
-		first := p.carrier.stream
+		first := p.carrier.streams[0]
 		p.carrier.mu.Unlock()
 		if _, err := b.dialCarrier(p); err != nil {
 			t.Fatal(err)
