@@ -166,19 +166,19 @@ func TestAgentThatCanKeepNothingMoreSaysSoAndStays(t *testing.T) {
 	f.await(lab.Patience, func(ctx context.Context) error {
 		_, err := f.Ask(ctx, keeper, b.Node, "status")
 		refusal, ok := errors.AsType[*lab.Refusal](err)
-		if !ok || refusal.Code != 1 || !strings.Contains(refusal.Stderr, "the disk of this agent does not take what it keeps: revocations") {
+		if !ok || refusal.Code != 1 || !strings.Contains(refusal.Stderr, "the disk of this agent does not take what it keeps: ") || !strings.Contains(refusal.Stderr, "revocations (write ") {
 			return fmt.Errorf("status: got %w, want exit code 1 and the file", err)
 		}
 		return nil
 	})
-	f.awaitSaid(b, "level=ERROR", "a kept file cannot be written", "no space left on device")
+	f.awaitSaid(b, "level=ERROR", "a kept file cannot be written", "file=revocations", "no space left on device")
 	f.everybodyHears("while the disk is full") // the journal has room for them in its last page
 	empty()
 	f.await(lab.Patience, func(ctx context.Context) error {
 		_, err := f.Ask(ctx, keeper, b.Node, "status")
 		return err
 	})
-	f.awaitSaid(b, "level=INFO", "a kept file is written again")
+	f.awaitSaid(b, "level=INFO", "a kept file is written again", "file=revocations")
 	if _, err := os.Stat(filepath.Join(f.In("b"), "state", "revocations")); err != nil {
 		t.Error(err)
 	}
