@@ -17,6 +17,9 @@ const (
 	// dyingTime is how long a run waits for processes that were killed. They
 	// die at once; it is process 1 that may take its time to reap them.
 	dyingTime = 100 * time.Millisecond
+	// killTime is how long it waits for its own process, which a host that is short
+	// of processors lets die late: until it is reaped, it is left behind.
+	killTime = 5 * time.Second
 	// pipeTime is how long a run waits for the last output after that. Only
 	// a process that left the handler's group can still hold the pipes.
 	pipeTime = time.Second

@@ -176,7 +176,7 @@ func waitUntilExited(leader int) error {
 // All of them are reaped here if they are this process's children, as orphans
 // are where the agent is process 1 of a container.
 func (c *confinement) reapGroup(leader int) (status unix.WaitStatus, err error) {
-	deadline := time.Now().Add(dyingTime)
+	killed := time.Now()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for reaped := false; ; {
@@ -195,9 +195,9 @@ func (c *confinement) reapGroup(leader int) (status unix.WaitStatus, err error) 
 			return 0, fmt.Errorf("reaping the handler: %w", err)
 		case reaped && unix.Kill(-leader, 0) == unix.ESRCH:
 			return status, nil
-		case time.Now().After(deadline) && !reaped:
+		case !reaped && time.Since(killed) > killTime:
 			return 0, errors.New("the handler could not be killed")
-		case time.Now().After(deadline):
+		case reaped && time.Since(killed) > dyingTime:
 			c.logger.Debug("processes of a handler are still dying")
 			return status, nil
 		}
