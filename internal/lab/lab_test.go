@@ -74,9 +74,10 @@ func TestAnAgentThatEndsAtOnceDidNotStart(t *testing.T) {
 func TestAPrefixStartsTheAgentAndWhoeverAsksIt(t *testing.T) {
 	l := program(t, `test "$PREFIXED" = yes || exit 1
 case "$*" in *members*) echo asked; exit;; esac
-echo agent running!
+sleep 60 &
 trap 'kill $!; exit 0' INT
-sleep 60 & wait`)
+echo agent running!
+wait`)
 	node := &Node{Name: "web-1", Gossip: "192.0.2.1:7946", RPC: "127.0.0.1:7373", Prefix: []string{"env", "PREFIXED=yes"}}
 	if err := l.Start(t.Context(), node); err != nil {
 		t.Fatal(err)
