@@ -55,6 +55,9 @@ code 5 means that some hosts stayed silent.`,
 			if waits := cmd.Flags().Changed("wait"); waits && (wait < time.Millisecond || wait > rpcauth.MaxEventLife) {
 				return fmt.Errorf("%w: --wait=%v: 1ms to %v are allowed", errUsage, wait, rpcauth.MaxEventLife)
 			}
+			if cmd.Flags().Changed("ttl") && req.Life <= 0 {
+				return fmt.Errorf("%w: --ttl=%v: an event that nobody would take", errUsage, req.Life)
+			}
 			req.Name = args[0]
 			return e.event(cmd.Context(), req, wait)
 		},
