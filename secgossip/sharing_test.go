@@ -71,6 +71,8 @@ func TestMemberThatSendsWithoutEndLeavesRoomForOthers(t *testing.T) {
 			}
 			c.settle()
 		}
+		a.node.senders.mu.Lock()
+		defer a.node.senders.mu.Unlock()
 		if left := len(a.node.senders.has); left != 0 {
 			t.Errorf("%d senders are counted, and nothing waits", left)
 		}
