@@ -227,6 +227,9 @@ func (j *Journal) load(now time.Time) error {
 					j.path, pki.ErrForeign, key[:8], j.cluster)
 			}
 		case key == sinceKey:
+			if expires.After(now) { // the clock was ahead then
+				expires = now
+			}
 			if expires.After(j.since) && expires.Add(sinceLife).After(now) {
 				j.since = expires
 			}

@@ -304,7 +304,6 @@ func (n *Node) start() error {
 	n.running.Go(n.repairLoop)
 	n.running.Go(n.moreLoop)
 	n.running.Go(n.pullLoop)
-	n.running.Go(n.moreLoop)
 	n.running.Go(n.reconnectLoop)
 	n.running.Go(n.tendLoop)
 	n.running.Go(n.endpointLoop)

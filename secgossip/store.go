@@ -170,7 +170,7 @@ func (s *eventStore) add(m wire.MarkedEvent, raw []byte, event Event, wanted boo
 	if wanted && !known {
 		s.holdLocked(o, m, key, raw, event.Expires)
 	}
-	if !wanted {
+	if !wanted || known && event.lacking { // it waits under one mark, however many there are
 		return s.readyLocked(o, now), !known
 	}
 	at, _ := slices.BinarySearchFunc(o.waiting, m.Sequence, func(w waitingEvent, sequence uint32) int { return cmp.Compare(w.sequence, sequence) })
