@@ -262,7 +262,7 @@ func (h *history) one() bool {
 	}
 	for _, host := range h.hosts {
 		for _, other := range h.hosts {
-			if status, _ := host.node.members.get(other.name); status != StatusAlive {
+			if status, _ := host.node.members.get(other.name); !status.IsLive() {
 				return false
 			}
 		}
@@ -276,7 +276,7 @@ func (h *history) state() string {
 	for _, host := range h.hosts {
 		var missing []string
 		for _, other := range h.hosts {
-			if status, _ := host.node.members.get(other.name); status != StatusAlive {
+			if status, _ := host.node.members.get(other.name); !status.IsLive() {
 				missing = append(missing, other.name+" "+string(status))
 			}
 		}
