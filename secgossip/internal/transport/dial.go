@@ -65,6 +65,21 @@ func (t *Transport) Sync(ctx context.Context, addr memberlist.Address) (State, e
 	return state, nil
 }
 
+// visit opens a stream to a member for one purpose, and hangs up when what is done there
+// is done. Until the stream is open it takes limit at most; that deadline holds for the
+// rest as well, unless it is set anew.
+func (t *Transport) visit(ctx context.Context, member *guard.Peer, purpose wire.Purpose, limit time.Duration, do func(conn *tls.Conn) error) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	defer context.AfterFunc(t.ctx, cancel)()
+	conn, _, _, err := t.dial(ctx, memberlist.Address{Name: string(member.Name)}, purpose)
+	if err != nil {
+		return err
+	}
+	defer t.hangUp(conn)
+	return do(conn)
+}
+
 func (t *Transport) hangUp(conn *tls.Conn) {
 	conn.Close() // all there was to say is said
 	t.open.remove(conn.NetConn())

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/hashicorp/memberlist"
-
 	"github.com/secgossip/secgossip/secgossip/internal/guard"
 	"github.com/secgossip/secgossip/secgossip/internal/wire"
 )
@@ -34,26 +32,22 @@ var errOtherPayload = errors.New("it is another payload")
 // Pull fetches the payload of this digest and size from a member. It takes
 // payloadTimeout at most, and no more memory than size. A wire.Refusal says that the
 // member has no such payload, or no place.
-func (t *Transport) Pull(ctx context.Context, from *guard.Peer, digest [32]byte, size int) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, payloadTimeout)
-	defer cancel()
-	defer context.AfterFunc(t.ctx, cancel)()
-	conn, _, _, err := t.dial(ctx, memberlist.Address{Name: string(from.Name)}, wire.PurposePayload)
-	if err != nil {
-		return nil, err
-	}
-	defer t.hangUp(conn)
-	if err := wire.WriteFrame(conn, wire.FramePayloadRequest, digest[:]); err != nil {
-		return nil, err
-	}
-	_, payload, err := wire.ReadFrameUpTo(conn, size, wire.FramePayload)
-	if err != nil {
-		return nil, fmt.Errorf("reading a payload: %w", err)
-	}
-	if len(payload) != size || sha256.Sum256(payload) != digest {
-		return nil, errOtherPayload
-	}
-	return payload, nil
+func (t *Transport) Pull(ctx context.Context, from *guard.Peer, digest [32]byte, size int) (payload []byte, err error) {
+	err = t.visit(ctx, from, wire.PurposePayload, payloadTimeout, func(conn *tls.Conn) error {
+		if err := wire.WriteFrame(conn, wire.FramePayloadRequest, digest[:]); err != nil {
+			return err
+		}
+		_, body, err := wire.ReadFrameUpTo(conn, size, wire.FramePayload)
+		if err != nil {
+			return fmt.Errorf("reading a payload: %w", err)
+		}
+		if len(body) != size || sha256.Sum256(body) != digest {
+			return errOtherPayload
+		}
+		payload = body
+		return nil
+	})
+	return payload, err
 }
 
 // servePayload sends one payload to a member. It may hold a megabyte of ours only while

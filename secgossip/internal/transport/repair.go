@@ -2,10 +2,9 @@ package transport
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
-
-	"github.com/hashicorp/memberlist"
 
 	"github.com/secgossip/secgossip/secgossip/internal/guard"
 	"github.com/secgossip/secgossip/secgossip/internal/wire"
@@ -22,15 +21,7 @@ const maxBeside = 32 << 10
 // Repair has us and a member bring each other the events that one of us lacks. It takes
 // streamTimeout at most.
 func (t *Transport) Repair(ctx context.Context, with *guard.Peer) error {
-	ctx, cancel := context.WithTimeout(ctx, streamTimeout)
-	defer cancel()
-	defer context.AfterFunc(t.ctx, cancel)()
-	conn, _, _, err := t.dial(ctx, memberlist.Address{Name: string(with.Name)}, wire.PurposeRepair)
-	if err != nil {
-		return err
-	}
-	t.hangUp(conn)
-	return nil
+	return t.visit(ctx, with, wire.PurposeRepair, streamTimeout, func(*tls.Conn) error { return nil }) // the sync is all
 }
 
 // sendTally tells what we have, if streams of this purpose repair, and returns it.

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/hashicorp/memberlist"
-
 	"github.com/secgossip/secgossip/secgossip/internal/guard"
 	"github.com/secgossip/secgossip/secgossip/internal/wire"
 )
@@ -30,23 +28,17 @@ var ErrNotTaken = errors.New("reply was not taken")
 // SendReply brings one signed reply to a member by stream. It takes streamTimeout at
 // most.
 func (t *Transport) SendReply(ctx context.Context, to *guard.Peer, raw []byte) error {
-	ctx, cancel := context.WithTimeout(ctx, streamTimeout)
-	defer cancel()
-	defer context.AfterFunc(t.ctx, cancel)()
-	conn, _, _, err := t.dial(ctx, memberlist.Address{Name: string(to.Name)}, wire.PurposeReply)
-	if err != nil {
-		return err
-	}
-	defer t.hangUp(conn)
-	// A listener that has no place for it does not read it, and closes.
-	err = wire.WriteFrame(conn, wire.FrameReply, raw)
-	if err == nil {
-		_, _, err = wire.ReadFrame(conn, wire.FrameTaken)
-	}
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrNotTaken, err)
-	}
-	return nil
+	return t.visit(ctx, to, wire.PurposeReply, streamTimeout, func(conn *tls.Conn) error {
+		// A listener that has no place for it does not read it, and closes.
+		err := wire.WriteFrame(conn, wire.FrameReply, raw)
+		if err == nil {
+			_, _, err = wire.ReadFrame(conn, wire.FrameTaken)
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrNotTaken, err)
+		}
+		return nil
+	})
 }
 
 // serveReply takes one reply from a member. It may hold a megabyte of ours only while
