@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/secgossip/secgossip/secgossip"
@@ -24,14 +25,20 @@ const (
 type waves struct {
 	wake    chan struct{} // something was put in
 	deliver func()        // delivers all that was gathered
+	over    atomic.Bool   // nothing is gathered any more
 
 	delivering sync.Mutex // held meanwhile, so that stop returns behind it
 }
 
-func newWaves(deliver func()) waves { return waves{wake: make(chan struct{}, 1), deliver: deliver} }
+func newWaves(deliver func()) *waves { return &waves{wake: make(chan struct{}, 1), deliver: deliver} }
 
-// put says that there is something to be delivered. It never waits.
+// put says that there is something to be delivered: with the wave, and after stop at
+// once. Who calls it has gathered that before, so that stop misses nothing.
 func (w *waves) put() {
+	if w.over.Load() {
+		w.flush()
+		return
+	}
 	select {
 	case w.wake <- struct{}{}:
 	default:
@@ -42,6 +49,12 @@ func (w *waves) flush() {
 	w.delivering.Lock()
 	defer w.delivering.Unlock()
 	w.deliver()
+}
+
+// stop delivers what is gathered, and from then on everything at once.
+func (w *waves) stop() {
+	w.over.Store(true)
+	w.flush()
 }
 
 // run delivers until ctx ends. What is gathered then is stop's.
@@ -91,13 +104,12 @@ const (
 // coalescer gathers member events. There is one pending for each member at most, one
 // beside it of each kind of our own, and one kind remembered, until the member is reaped.
 type coalescer struct {
-	waves
+	*waves
 	tell func(kind string, members []secgossip.Member)
 
 	mu      sync.Mutex
 	pending map[pendingKey]change // the newest
 	last    map[string]string     // the kind of Serf's that was last delivered, by member
-	over    bool                  // nothing is gathered any more
 }
 
 // pendingKey is a member and, if it is not one of Serf's, the kind.
@@ -122,21 +134,8 @@ func (c *coalescer) add(kind string, m secgossip.Member) {
 	}
 	c.mu.Lock()
 	c.pending[key] = change{kind, m}
-	over := c.over
 	c.mu.Unlock()
-	if over {
-		c.flush()
-		return
-	}
 	c.put()
-}
-
-// stop delivers what is pending, and from then on everything at once.
-func (c *coalescer) stop() {
-	c.mu.Lock()
-	c.over = true
-	c.mu.Unlock()
-	c.flush()
 }
 
 func (c *coalescer) tellAll() {
@@ -168,7 +167,7 @@ func (c *coalescer) tellAll() {
 // Lamport time counts, and all events of that time. An event that is left out counts as
 // done: it is in the node's journal.
 type eventCoalescer struct {
-	waves
+	*waves
 	tell    func(secgossip.Event)
 	leftOut func(secgossip.Event)
 
@@ -176,7 +175,6 @@ type eventCoalescer struct {
 	pending []secgossip.Event // in the order in which they came
 	newest  map[string]uint64 // Lamport time of those that are pending, by name
 	bytes   int               // of those that are pending
-	over    bool              // nothing is gathered any more
 }
 
 const (
@@ -220,7 +218,7 @@ func (c *eventCoalescer) add(e secgossip.Event) {
 		c.pending, c.newest[e.Name] = append(c.pending, e), e.LTime
 		c.bytes += size(e)
 	}
-	full := c.over || len(c.pending) >= maxGathered || c.bytes >= maxGatheredBytes
+	full := len(c.pending) >= maxGathered || c.bytes >= maxGatheredBytes
 	c.mu.Unlock()
 	for _, e := range out {
 		c.leftOut(e)
@@ -233,14 +231,6 @@ func (c *eventCoalescer) add(e secgossip.Event) {
 }
 
 func size(e secgossip.Event) int { return len(e.Payload) + len(e.Raw) }
-
-// stop delivers what is pending, and from then on everything at once.
-func (c *eventCoalescer) stop() {
-	c.mu.Lock()
-	c.over = true
-	c.mu.Unlock()
-	c.flush()
-}
 
 func (c *eventCoalescer) tellAll() {
 	c.mu.Lock()
