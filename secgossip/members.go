@@ -307,6 +307,31 @@ func (n *Node) member(name string) (Member, bool) {
 	return m, true
 }
 
+// targets finds the live members for whom something is, ascending, and of those that a
+// client named the ones that are not alive.
+func (n *Node) targets(named []string, isFor func(node string, tags map[string]string) bool) (live, absent []string) {
+	alive := make(map[string]bool)
+	for _, m := range n.Members() {
+		if !m.Status.IsLive() {
+			continue
+		}
+		alive[m.Name] = true
+		tags := m.Tags
+		if m.Name == string(n.config.Identity.Name) {
+			tags = n.currentTags()
+		}
+		if isFor(m.Name, tags) {
+			live = append(live, m.Name)
+		}
+	}
+	for _, name := range named {
+		if !alive[name] {
+			absent = append(absent, name)
+		}
+	}
+	return live, absent
+}
+
 // livePeers returns the live members other than us.
 func (n *Node) livePeers() []*guard.Peer {
 	var peers []*guard.Peer

@@ -165,6 +165,12 @@ func New(config Config) (*Node, error) {
 		coordinates: newCoordinates(),
 		lamport:     newLamportClocks(),
 		quarantine:  newQuarantine(),
+		unwritten:   newUnwritten(config.Logger),
+		payloads:    newPayloads(config.StateDir),
+		pulls:       newPulls(),
+		pulled:      make(chan Event, maxPulling),
+		follows:     follows{open: make(map[journalKey][]*follow)},
+		receipts:    make(chan receiptPacket, receiptQueue),
 		incoming:    make(chan incoming, incomingQueue),
 		brought:     make(chan incoming),
 		more:        make(chan *guard.Peer, 1),
@@ -188,11 +194,6 @@ func New(config Config) (*Node, error) {
 		overtake:      make(chan uint64, 1),
 	}
 	n.store = newEventStore(&n.counts)
-	n.unwritten = newUnwritten(config.Logger)
-	n.payloads = newPayloads(config.StateDir)
-	n.pulls, n.pulled = newPulls(), make(chan Event, maxPulling)
-	n.follows.open = make(map[journalKey][]*follow)
-	n.receipts = make(chan receiptPacket, receiptQueue)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	if err := n.start(); err != nil {
 		n.Close()

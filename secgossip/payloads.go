@@ -181,17 +181,27 @@ func (h *heldPayload) spare(now time.Time) bool {
 // many.
 func (p *payloads) makeRoomLocked(size int, now time.Time) (out []*heldPayload, ok bool) {
 	full := func() bool { return len(p.held) >= p.most || p.bytes+size > p.mostBytes }
-	for _, expired := range []bool{true, false} {
-		for e := p.ages.Front(); e != nil; {
-			h := e.Value.(*heldPayload)
-			e = e.Next()
-			if expired && !now.Before(h.expires) || !expired && full() && h.spare(now) {
-				p.removeLocked(h)
-				out = append(out, h)
-			}
+	out = p.expireLocked(now)
+	for e := p.ages.Front(); e != nil && full(); {
+		h := e.Value.(*heldPayload)
+		e = e.Next()
+		if h.spare(now) {
+			p.removeLocked(h)
+			out = append(out, h)
 		}
 	}
 	return out, !full()
+}
+
+// expireLocked takes out what has expired.
+func (p *payloads) expireLocked(now time.Time) (out []*heldPayload) {
+	for _, h := range p.held {
+		if !now.Before(h.expires) {
+			p.removeLocked(h)
+			out = append(out, h)
+		}
+	}
+	return out
 }
 
 // put keeps a payload whose digest was checked, until its event expires. On return it is
@@ -247,10 +257,10 @@ func (p *payloads) get(digest payloadDigest) []byte {
 	p.mu.Lock()
 	h := p.held[digest]
 	p.mu.Unlock()
-	if h == nil || h.content != nil {
-		if h == nil {
-			return nil
-		}
+	if h == nil {
+		return nil
+	}
+	if h.content != nil {
 		return h.content
 	}
 	content, err := os.ReadFile(p.path(h)) // of a file of ours; its size was looked at
@@ -269,13 +279,7 @@ func (p *payloads) get(digest payloadDigest) []byte {
 // expire removes what has expired.
 func (p *payloads) expire(now time.Time) {
 	p.mu.Lock()
-	var out []*heldPayload
-	for _, h := range p.held {
-		if !now.Before(h.expires) {
-			p.removeLocked(h)
-			out = append(out, h)
-		}
-	}
+	out := p.expireLocked(now)
 	p.mu.Unlock()
 	p.unlink(out)
 }

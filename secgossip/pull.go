@@ -157,12 +157,9 @@ func (n *Node) whoMayHave(w *pull, now time.Time) (from *guard.Peer, soon bool) 
 			return nil, true
 		}
 	}
-	tags := make(map[string]map[string]string)
-	for _, m := range n.Members() {
-		tags[m.Name] = m.Tags
-	}
 	for _, p := range n.randomPeers(n.liveCount()) {
-		if free(p) && w.event.isFor(string(p.Name), tags[string(p.Name)]) {
+		_, tags := n.members.get(string(p.Name))
+		if free(p) && w.event.isFor(string(p.Name), tags) {
 			return p, false
 		}
 	}

@@ -88,11 +88,12 @@ func (n *Node) Ask(raw []byte, client ed25519.PublicKey) (*Asked, error) {
 			delete(q.asked, id) // what is still said to it is confirmed to nobody
 		}
 	}
-	if q.asked[query.ID] != nil || running >= maxAsked || own >= askedOfOne {
+	if running >= maxAsked || own >= askedOfOne {
 		q.mu.Unlock()
-		if running >= maxAsked || own >= askedOfOne {
-			return nil, &refusedQuery{"too many queries at once; try again", ErrBusy}
-		}
+		return nil, &refusedQuery{"too many queries at once; try again", ErrBusy}
+	}
+	if q.asked[query.ID] != nil {
+		q.mu.Unlock()
 		return nil, &refusedQuery{"query was accepted before", ErrDuplicate}
 	}
 	q.asked[query.ID] = a

@@ -105,32 +105,6 @@ func (n *Node) Follow(ctx context.Context, raw []byte, client ed25519.PublicKey,
 	return absent, nil
 }
 
-// targets finds the live members for whom something is, ascending, and of those that a
-// client named the ones that are not alive.
-func (n *Node) targets(named []string, isFor func(node string, tags map[string]string) bool) (live, absent []string) {
-	alive := make(map[string]bool)
-	for _, m := range n.Members() {
-		if !m.Status.IsLive() {
-			continue
-		}
-		alive[m.Name] = true
-		tags := m.Tags
-		if m.Name == string(n.config.Identity.Name) {
-			tags = n.currentTags()
-		}
-		if isFor(m.Name, tags) {
-			live = append(live, m.Name)
-		}
-	}
-	for _, name := range named {
-		if !alive[name] {
-			absent = append(absent, name)
-		}
-	}
-	slices.Sort(live)
-	return live, absent
-}
-
 // askReceipts asks whoever has not said yet.
 func (n *Node) askReceipts(key journalKey, f *follow) {
 	n.follows.mu.Lock()
