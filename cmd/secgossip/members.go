@@ -64,7 +64,7 @@ func newMembersCmd(e *env) *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&filter.name, "name", "", "only members whose name matches this expression")
-	flags.StringVar(&filter.status, "status", "", "only members whose status matches: alive, suspect, failed, leaving, left, evicted")
+	flags.StringVar(&filter.status, "status", "", "only members whose status matches: "+strings.Join(statuses, ", "))
 	flags.StringArrayVar(&filter.tags, "tag", nil, "`NAME=EXPRESSION`: only members whose tag matches; repeat for more")
 	flags.BoolVar(&detailed, "detailed", false, "show epoch, key and path as well")
 	return cmd
@@ -140,6 +140,9 @@ func (f *memberFilter) matches(m *secgossipv1.Member) bool {
 	}
 	return true
 }
+
+// statuses are all that a member may have.
+var statuses = []string{"alive", "suspect", "failed", "leaving", "left", "evicted"}
 
 // isLive reports whether a member of this status is one that is talked to.
 func isLive(status string) bool {

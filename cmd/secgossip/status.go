@@ -160,9 +160,12 @@ func healthOf(info *secgossipv1.GetInfoResponse, keys *secgossipv1.ListKeysRespo
 	epochs := keysStatus(keys, now)
 	v := healthView{
 		Cluster: figure("agent", "cluster"), Node: figure("agent", "name"),
-		Members: map[string]int{"alive": 0, "suspect": 0, "failed": 0, "leaving": 0, "left": 0, "evicted": 0},
+		Members: make(map[string]int),
 		Epoch:   epochs.Primary, AgeSeconds: epochs.AgeSeconds, Keeper: epochs.Keeper,
 		Silent: []string{}, Behind: []string{}, Flapping: []string{}, ClockOffsetS: int64(offset.Seconds()), Warnings: []warningView{},
+	}
+	for _, status := range statuses {
+		v.Members[status] = 0
 	}
 	for _, m := range members.GetMembers() {
 		v.Members[m.GetStatus()]++
@@ -247,7 +250,7 @@ func (v healthView) notReached(wait string, timeout time.Duration) error {
 // seconds, and said while it is so.
 func membersText(count map[string]int) string {
 	var parts []string
-	for _, status := range []string{"alive", "suspect", "failed", "leaving", "left", "evicted"} {
+	for _, status := range statuses {
 		if n := count[status]; n > 0 || status != "suspect" && status != "leaving" {
 			parts = append(parts, fmt.Sprintf("%d %s", n, status))
 		}
