@@ -357,6 +357,21 @@ func (c *client) fire(at *host, name, payload string, nodes ...string) error {
 	return err
 }
 
+// ticks fires so many more events called tick at a host, numbered on, with a pause after
+// each, and returns all their names so far.
+func (c *client) ticks(at *host, before []string, count int, pause time.Duration) []string {
+	c.c.t.Helper()
+	for range count {
+		number := len(before)
+		before = append(before, fmt.Sprintf("tick:%d", number))
+		if err := c.fire(at, "tick", fmt.Sprint(number)); err != nil {
+			c.c.t.Fatal(err)
+		}
+		time.Sleep(pause)
+	}
+	return before
+}
+
 // spread has a member put anything into gossip as an event that it took in, under a
 // genuine mark of a start that it made up.
 func (h *host) spread(raw []byte) {

@@ -1,7 +1,6 @@
 package secgossip
 
 import (
-	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -23,13 +22,7 @@ func TestNodeThatNoDatagramReachesHasWhatItMissedWhenItHasJoined(t *testing.T) {
 		client := c.client("memo", "event:*")
 		b.crash()
 		c.cutDatagrams(b)
-		var want []string
-		for i := range 30 {
-			want = append(want, fmt.Sprintf("tick:%d", i))
-			if err := client.fire(a, "tick", fmt.Sprint(i)); err != nil {
-				t.Fatal(err)
-			}
-		}
+		want := client.ticks(a, nil, 30, 0)
 		c.settle()
 		b.start().join(d)
 		time.Sleep(time.Millisecond)
@@ -46,14 +39,7 @@ func TestLongAbsenceIsMadeUpByStreamsAlone(t *testing.T) {
 		client := c.client("memo", "event:*")
 		b.crash()
 		c.cutDatagrams(b)
-		var want []string
-		for i := range 300 {
-			want = append(want, fmt.Sprintf("tick:%d", i))
-			if err := client.fire(a, "tick", fmt.Sprint(i)); err != nil {
-				t.Fatal(err)
-			}
-			time.Sleep(10 * time.Millisecond)
-		}
+		want := client.ticks(a, nil, 300, 10*time.Millisecond)
 		c.settle()
 		b.start().join(d)
 		opened := b.node.transport.Counters()["streams_opened"]

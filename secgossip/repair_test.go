@@ -45,15 +45,7 @@ func TestEventsMissedWhileDownAreDeliveredOnceAndToNoNewcomer(t *testing.T) {
 		a, b, d := c.three()
 		client := c.client("memo", "event:*")
 		var want []string
-		fire := func(n int) {
-			for range n {
-				want = append(want, fmt.Sprintf("tick:%d", len(want)))
-				if err := client.fire(a, "tick", fmt.Sprint(len(want)-1)); err != nil {
-					t.Fatal(err)
-				}
-				time.Sleep(10 * time.Millisecond)
-			}
-		}
+		fire := func(n int) { want = client.ticks(a, want, n, 10*time.Millisecond) }
 		fire(20)
 		c.settle()
 		b.crash()
@@ -82,15 +74,7 @@ func TestNewcomerThatAsksForOldEventsGetsEachOnce(t *testing.T) {
 		a, b, d := c.three()
 		client := c.client("memo", "event:*")
 		var want []string
-		fire := func(n int) {
-			for range n {
-				want = append(want, fmt.Sprintf("tick:%d", len(want)))
-				if err := client.fire(a, "tick", fmt.Sprint(len(want)-1)); err != nil {
-					t.Fatal(err)
-				}
-				time.Sleep(10 * time.Millisecond)
-			}
-		}
+		fire := func(n int) { want = client.ticks(a, want, n, 10*time.Millisecond) }
 		fire(100)
 		time.Sleep(3 * time.Minute) // longer than clocks may differ; they live for five
 		e := c.host("e")
