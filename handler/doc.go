@@ -15,8 +15,9 @@
 //
 // Filters are member-join, member-leave, member-failed, member-update,
 // member-reap, user, user:NAME, query, query:NAME and *, as in Serf, and
-// member-evict, member-quarantine and epoch. The program is a path: no shell reads it and it gets no arguments. A program is an ELF file or a text
-// file whose first line is #! and an interpreter.
+// member-evict, member-quarantine and epoch. The program is a path: no shell reads it
+// and it gets no arguments. A program is an ELF file or a text file whose first line is
+// #! and an interpreter.
 //
 // The program must belong to root or to the agent's user, and nobody else may
 // be able to write to it or to any directory above it. A directory such as /tmp

@@ -178,8 +178,8 @@ func lockFolder(dir int, name string) (*os.File, error) {
 }
 
 // sweep removes what agents that were killed have left in the folder of scratches, if it
-// is of that age. Only what is this user's is looked at: in a folder such as /tmp others may use
-// any name.
+// is of that age. Only what is this user's is looked at: in a folder such as /tmp others
+// may use any name.
 func (c *confinement) sweep(age time.Duration) {
 	root, err := os.Open(c.scratchRoot)
 	if err != nil {

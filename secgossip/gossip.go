@@ -320,10 +320,10 @@ func (n *Node) takeEvent(in incoming) bool {
 // lost its journal.
 //
 // Threat C05: a node that lost its journal takes nothing that may have been fired
-// before it began another, however often it starts again. Clocks may be pki.Tolerance apart, so that much is let
-// through; it is the most that can be run twice after a loss of the journal. Repair
-// brings old events by itself, and so none of what it brings is let through. All of it
-// is when the operator asks for what was fired before.
+// before it began another, however often it starts again. Clocks may be pki.Tolerance
+// apart, so that much is let through; it is the most that can be run twice after a loss
+// of the journal. Repair brings old events by itself, and so none of what it brings is
+// let through. All of it is when the operator asks for what was fired before.
 func (n *Node) isStale(event Event, repaired bool) bool {
 	tolerance := pki.Tolerance
 	if repaired {

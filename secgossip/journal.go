@@ -26,10 +26,10 @@ import (
 //
 //	key 16 | expires 8, unix milliseconds, big-endian | CRC-32 (IEEE) of these 24, 4
 //
-// The first entry says whose journal it is: its key is the beginning of the cluster id, and
-// it never expires. The entry of key zero, which no hash is, says instead from when on everything that was
-// accepted is there: a journal that was new or damaged at its start does not know what
-// was before, and still does not at the start after that.
+// The first entry says whose journal it is: its key is the beginning of the cluster id,
+// and it never expires. The entry of key zero, which no hash is, says instead from when
+// on everything that was accepted is there: a journal that was new or damaged at its
+// start does not know what was before, and still does not at the start after that.
 //
 // An entry cut short by a crash is cut off at the next start: its event was not
 // run. Entries of expired events are left out whenever the file is written anew,
