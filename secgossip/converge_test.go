@@ -34,7 +34,7 @@ func (c *cluster) wantOne(hosts ...*host) {
 	client := c.client("memo", "event:*")
 	for _, h := range hosts {
 		for _, m := range h.node.Members() {
-			if m.Status != StatusAlive {
+			if !m.Status.IsLive() {
 				c.t.Errorf("%s sees %s %s", h.name, m.Name, m.Status)
 			}
 		}

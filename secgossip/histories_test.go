@@ -22,10 +22,9 @@ var (
 const (
 	historyHosts = 10
 	// historyLength is how long things happen to a cluster, and healed how soon
-	// after the last of them all must be well: memberlist can lose the word that a
-	// member is alive again, and brings it with its next stream, every 30 s.
+	// after the last of them all must be well.
 	historyLength = 90 * time.Second
-	healed        = 40 * time.Second
+	healed        = 10 * time.Second
 	// repaired is how soon an event is everywhere that gossip lost.
 	repaired = 10 * time.Second
 )
