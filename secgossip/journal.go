@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"maps"
 	"math"
 	"os"
@@ -32,7 +33,8 @@ import (
 // start does not know what was before, and still does not at the start after that.
 //
 // An entry cut short by a crash is cut off at the next start: its event was not
-// run. Entries of expired events are left out whenever the file is written anew,
+// run. A file with an entry that is damaged otherwise is put aside as .bad, and what reads
+// of it is used all the same. Entries of expired events are left out whenever the file is written anew,
 // at the start and when it has grown; an expired event is refused anyway.
 type Journal struct {
 	path    string // empty: memory only
@@ -45,6 +47,8 @@ type Journal struct {
 	size    int64     // bytes of whole entries in file
 	compact int64     // size from which the file is written anew
 	since   time.Time // what was accepted before it may be missing; zero: nothing is
+
+	damaged error // what OpenJournal found wrong; nil: nothing
 }
 
 type journalKey = [16]byte
@@ -89,8 +93,18 @@ func OpenJournal(path string, cluster pki.ClusterID, now time.Time) (*Journal, e
 		j.since = now
 		return j, nil
 	}
-	if err := j.load(now); err != nil {
+	damaged, err := j.load(now)
+	if err != nil {
 		return nil, fmt.Errorf("event journal: %w", err)
+	}
+	if damaged > 0 {
+		j.damaged = fmt.Errorf("%s: %w: %d entries", path, errDamaged, damaged)
+		// The file is replaced below. Its second name keeps it, for whoever wants to know
+		// why; where no such name can be made, the journal is no worse for it.
+		bad := path + ".bad"
+		if err := os.Remove(bad); err == nil || errors.Is(err, fs.ErrNotExist) {
+			j.damaged = errors.Join(j.damaged, os.Link(path, bad))
+		}
 	}
 	if err := j.rewriteLocked(); err != nil {
 		j.Close()
@@ -98,6 +112,10 @@ func OpenJournal(path string, cluster pki.ClusterID, now time.Time) (*Journal, e
 	}
 	return j, nil
 }
+
+// Damaged says what OpenJournal found wrong in the file, if it did. Nothing that may have
+// been accepted before is accepted again.
+func (j *Journal) Damaged() error { return j.damaged }
 
 // Accept records the event and reports whether it was new. When it returns
 // true, the entry is on disk.
@@ -193,15 +211,15 @@ func (j *Journal) Close() error {
 	return err
 }
 
-// load reads the whole file, and keeps what is live.
-func (j *Journal) load(now time.Time) error {
+// load reads the whole file, keeps what is live and counts the entries that are damaged.
+func (j *Journal) load(now time.Time) (damaged int, err error) {
 	file, err := os.Open(j.path)
 	if errors.Is(err, os.ErrNotExist) {
 		j.since = now
-		return nil
+		return 0, nil
 	}
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer file.Close()
 	in := bufio.NewReaderSize(file, 64<<10)
@@ -210,10 +228,10 @@ func (j *Journal) load(now time.Time) error {
 		_, err := io.ReadFull(in, entry[:])
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
 			j.trim(maxJournal)
-			return nil
+			return damaged, nil
 		}
 		if err != nil {
-			return err
+			return 0, err
 		}
 		key, expires, ok := parseEntry(entry[:])
 		switch {
@@ -221,9 +239,10 @@ func (j *Journal) load(now time.Time) error {
 			// A damaged entry is passed over. Nobody knows what it named, and so what
 			// was issued before this start is not taken: see Node.isStale.
 			j.since = now
+			damaged++
 		case expires.Equal(never):
 			if key != j.ownerKey() {
-				return fmt.Errorf("%s: %w: of cluster %x..., and this is %s; move the file away, or use the home that it belongs to",
+				return 0, fmt.Errorf("%s: %w: of cluster %x..., and this is %s; move the file away, or use the home that it belongs to",
 					j.path, pki.ErrForeign, key[:8], j.cluster)
 			}
 		case key == sinceKey:

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -135,6 +136,40 @@ func TestDamagedEntryHidesNoOther(t *testing.T) {
 		if len(j.seen) != 2 {
 			t.Errorf("bit %d flipped: %d events are remembered, want 2", bit, len(j.seen))
 		}
+	}
+}
+
+func TestDamagedJournalIsPutAsideAndSaidOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "events.journal")
+	j := openTestJournal(t, path, journalNow)
+	accept(t, j, 1, true)
+	if err := j.Damaged(); err != nil {
+		t.Errorf("a new one: got %v", err)
+	}
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, content := range [][]byte{bytes.Repeat([]byte("x"), 3*journalEntrySize), append([]byte{^whole[0]}, whole[1:]...)} {
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := openTestJournal(t, path, journalNow).Damaged(); !errors.Is(err, errDamaged) || !strings.Contains(err.Error(), path) {
+			t.Errorf("file %d: got %v, want that it is damaged, by name", i, err)
+		}
+		if got, err := os.ReadFile(path + ".bad"); err != nil || !bytes.Equal(got, content) {
+			t.Errorf("file %d, put aside: got %x, %v, want it as it was", i, got, err)
+		}
+		if err := openTestJournal(t, path, journalNow).Damaged(); err != nil {
+			t.Errorf("file %d, at the start after that: got %v", i, err)
+		}
+	}
+	// The end of an entry that a crash cut short is no damage.
+	if err := os.WriteFile(path, whole[:len(whole)-1], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := openTestJournal(t, path, journalNow).Damaged(); err != nil {
+		t.Errorf("cut short: got %v", err)
 	}
 }
 

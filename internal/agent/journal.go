@@ -36,6 +36,16 @@ func (j *runJournal) openLocked(now time.Time) error {
 	return err
 }
 
+// damaged says what was wrong with it when it was opened.
+func (j *runJournal) damaged() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.journal == nil {
+		return nil
+	}
+	return j.journal.Damaged()
+}
+
 // since returns the time from which on all runs are known. While the journal cannot be
 // opened, nothing is.
 func (j *runJournal) since() time.Time {

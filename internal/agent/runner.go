@@ -164,6 +164,8 @@ func (r *runner) serve(l *link.Link, running func()) (*link.Final, error) {
 func (r *runner) begin() {
 	if err := r.started.open(time.Now()); err != nil {
 		r.logger.Error("no handler is run while the journal of runs cannot be opened", "error", err)
+	} else if damaged := r.started.damaged(); damaged != nil {
+		r.logger.Warn("the journal of runs is damaged and put aside as .bad: nothing is run for events from before this start", "error", damaged)
 	}
 	if err := r.handlers.Repeat(); err != nil {
 		r.logger.Error("no run that was cut short is repeated", "error", err)
