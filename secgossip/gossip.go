@@ -297,9 +297,8 @@ func (n *Node) takeEvent(in incoming) bool {
 		n.counts.eventsOverflow.Add(1)
 		return false // repair brings it again
 	}
-	// Shortly after a start, what an origin fired before is not missed.
 	var quiet uint32
-	if n.now().Sub(n.started) < missingAfter {
+	if n.firedBefore(marked.Origin) {
 		quiet = marked.Sequence
 	}
 	ready, fresh := n.store.add(marked, in.raw, event, !stale, quiet, n.now())

@@ -81,6 +81,7 @@ type Node struct {
 	arrivals         chan arrival            // events of others, to accept, in order
 	tallies          chan heardTally         // of members, to answer
 	byOrigin         map[[8]byte]*guard.Peer // by origin hint; guarded by origins
+	ranBefore        map[[8]byte]uint32      // starts that are not younger than ours; likewise
 	origins          sync.Mutex
 	notices          chan func(Observer) // for the observer, in order
 	statements       chan told           // epoch statements to learn from
@@ -178,6 +179,7 @@ func New(config Config) (*Node, error) {
 		arrivals:    make(chan arrival, arrivalQueue),
 		tallies:     make(chan heardTally, tallyQueue),
 		byOrigin:    make(map[[8]byte]*guard.Peer),
+		ranBefore:   make(map[[8]byte]uint32),
 		notices:     make(chan func(Observer), noticeQueue),
 		statements:  make(chan told, statementQueue),
 
@@ -218,6 +220,7 @@ func (n *Node) start() error {
 	n.self = &selfRecord{identity: n.config.Identity, cluster: n.config.Trust.Cluster(), credential: n.config.Identity.Credential}
 	rand.Read(n.self.boot[:])
 
+	n.started = n.now()
 	var err error
 	n.transport, err = transport.New(transport.Config{
 		Self:        n.config.Identity.Name,
@@ -253,7 +256,6 @@ func (n *Node) start() error {
 	if n.config.StateDir != "" {
 		journalPath = filepath.Join(n.config.StateDir, journalFile)
 	}
-	n.started = n.now()
 	if n.journal, err = OpenJournal(journalPath, n.config.Trust.Cluster(), n.now()); err != nil {
 		return err
 	}

@@ -141,8 +141,28 @@ func (n *Node) knowOrigin(before, now *guard.Peer) {
 	defer n.origins.Unlock()
 	if before != nil && before.Key() != now.Key() {
 		delete(n.byOrigin, wire.OriginHint(before.Key())) // as many as the roster has
+		delete(n.ranBefore, wire.OriginHint(before.Key()))
 	}
-	n.byOrigin[wire.OriginHint(now.Key())] = now
+	hint := wire.OriginHint(now.Key())
+	n.byOrigin[hint] = now
+	// Whoever is heard of shortly after our start was there before it, or might as well
+	// have been.
+	if n.started.IsZero() || n.now().Sub(n.started) < missingAfter {
+		n.ranBefore[hint] = wire.OriginStart(now.Record.Boot)
+	}
+}
+
+// firedBefore reports whether events of an origin may be from before our start. Then
+// those before the first that we hear are not missed: whoever still had them has brought
+// them, and the others have expired.
+func (n *Node) firedBefore(origin wire.Origin) bool {
+	if n.now().Sub(n.started) < missingAfter {
+		return true
+	}
+	n.origins.Lock()
+	defer n.origins.Unlock()
+	start, known := n.ranBefore[origin.Node]
+	return known && start == origin.Start
 }
 
 // originOf is the node that marks as origin, nil if none is known.

@@ -235,6 +235,41 @@ func TestWithheldEventIsNamedAndHoldsUpTheOthersBriefly(t *testing.T) {
 	})
 }
 
+// What an origin fired before a node's start has expired at some time. It is then neither
+// missed nor waited for, whenever the next event comes; a later start is another matter.
+func TestEventsFromBeforeAStartAreNotMissedHoweverLateTheNextComes(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b := c.host("a"), c.host("b")
+		a.start()
+		b.start().join(a)
+		client := c.client("memo", "event:*")
+		time.Sleep(2 * missingAfter)
+		spread := func(sequence uint32, name string) {
+			mark := wire.Mark{Origin: a.node.selfOrigin(), Sequence: sequence}
+			a.node.eventGossip.spread(must(wire.MarkEvent(a.identity.Signing, c.root.Trust().Cluster(), mark, client.sign(name, "")))(t))
+			a.node.hurry()
+		}
+		spread(5, "five")
+		time.Sleep(orderWait + time.Second)
+		spread(6, "six")
+		time.Sleep(orderWait / 2)
+		if got, want := b.seen.names(), []string{"five:", "six:"}; !slices.Equal(got, want) {
+			t.Errorf("b got %q, want %q: the second waits for nothing", got, want)
+		}
+		time.Sleep(2 * missingAfter)
+		if n := b.node.counts.eventsMissing.Load(); n != 0 {
+			t.Errorf("b counted %d missing, want none", n)
+		}
+		a.stop()
+		a.start().join(b)
+		spread(3, "three")
+		time.Sleep(2 * missingAfter)
+		if n := b.node.counts.eventsMissing.Load(); n != 2 {
+			t.Errorf("of a's second start, of which b was to get all, it counted %d missing, want 2", n)
+		}
+	})
+}
+
 // Threat C10: a member that tells tallies without end is answered so often and no more.
 func TestFloodOfTalliesIsAnsweredSoOftenAndNoMore(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster) {

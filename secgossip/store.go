@@ -45,6 +45,8 @@ func (s *share) weight() int { return max(s.bytes, s.ages.Len()*(maxHeldBytes/ma
 type originEvents struct {
 	next    uint32              // the lowest sequence that we lack
 	quiet   uint32              // below it nothing is missed: it is from before our start
+	turn    uint32              // below it nothing is waited for; not less than next
+	begun   time.Time           // when it was first heard of
 	above   map[uint32]struct{} // what we have above next; within maxBeyond of it
 	held    map[uint32]*heldEvent
 	waiting []waitingEvent // ascending; until next has passed them, or orderWait
@@ -125,7 +127,7 @@ func (s *eventStore) ofLocked(origin wire.Origin, quiet uint32, now time.Time) *
 	if starts >= maxStarts {
 		s.dropLocked(oldest)
 	}
-	o := &originEvents{next: 1, quiet: quiet, above: make(map[uint32]struct{}), held: make(map[uint32]*heldEvent), heard: now}
+	o := &originEvents{next: 1, quiet: quiet, turn: 1, begun: now, above: make(map[uint32]struct{}), held: make(map[uint32]*heldEvent), heard: now}
 	s.origins[origin] = o
 	return o
 }
@@ -184,6 +186,7 @@ func (s *eventStore) own(m wire.Mark, key journalKey, raw []byte, expires, now t
 	defer s.mu.Unlock()
 	o := s.ofLocked(m.Origin, 1, now)
 	o.next, o.heard = m.Sequence+1, now
+	o.passLocked(o.next)
 	if _, known := s.keys[key]; !known {
 		s.holdLocked(o, wire.MarkedEvent{Mark: m}, key, raw, expires)
 	}
@@ -216,13 +219,31 @@ func (s *eventStore) advanceLocked(o *originEvents, to uint32) (missing uint64) 
 		o.next++
 		o.gap = time.Time{} // another gap has its own time
 	}
+	o.passLocked(o.next)
 	return missing
 }
 
-// readyLocked takes out what need not wait any longer: all before next, and all up to
-// the last one that waited for orderWait. One whose payload is still to come stays, and
+// passLocked ends the wait for what is below the given sequence, and for all that
+// follows and is there.
+func (o *originEvents) passLocked(to uint32) {
+	o.turn = max(o.turn, to)
+	for {
+		if _, ok := o.above[o.turn]; !ok || o.turn == math.MaxUint32 {
+			return
+		}
+		o.turn++
+	}
+}
+
+// readyLocked takes out what need not wait any longer: all before its turn, and all up to
+// the last one that waited for orderWait. What an origin fired before our start and nobody
+// has brought by then is asked for and not waited for: most of it has expired, and every
+// event would wait until it is given up. One whose payload is still to come stays, and
 // holds up those behind it for payloadOrderWait.
 func (s *eventStore) readyLocked(o *originEvents, now time.Time) []Event {
+	if o.turn < o.quiet && now.Sub(o.begun) >= orderWait {
+		o.passLocked(o.quiet)
+	}
 	count := 0
 	for i, w := range o.waiting {
 		if w.event.lacking && now.Sub(w.since) < payloadOrderWait {
@@ -230,7 +251,7 @@ func (s *eventStore) readyLocked(o *originEvents, now time.Time) []Event {
 		} else if w.event.lacking {
 			continue
 		}
-		if w.sequence < o.next {
+		if w.sequence < o.turn {
 			count = i + 1
 		} else if now.Sub(w.since) >= orderWait {
 			s.counts.eventsUnordered.Add(uint64(i + 1 - count))

@@ -60,6 +60,44 @@ func TestEventsWaitForThoseBeforeThemAndNoLongerThanOrderWait(t *testing.T) {
 	}
 }
 
+func TestWhatIsFromBeforeOurStartIsWaitedForOnce(t *testing.T) {
+	s := newEventStore(new(counts))
+	now := time.Unix(1_800_000_000, 0)
+	add := func(sequence uint32, at time.Time) []string {
+		m := wire.MarkedEvent{Mark: wire.Mark{Origin: wire.Origin{Node: [8]byte{1}, Start: 1}, Sequence: sequence}, Event: fmt.Append(nil, sequence)}
+		event := Event{Name: string(m.Event), Expires: at.Add(time.Minute)}
+		binary.BigEndian.PutUint32(event.ID[:], sequence)
+		ready, _ := s.add(m, append(make([]byte, wire.MarkSize), m.Event...), event, true, sequence, at)
+		return eventNames(ready)
+	}
+	// The first that is heard is 9: what is before it is from before our start.
+	if got := add(9, now); len(got) > 0 {
+		t.Errorf("at first: got %q, want that it waits for those that may be brought", got)
+	}
+	if got := add(8, now.Add(orderWait/2)); len(got) > 0 {
+		t.Errorf("then: got %q, want that both wait", got)
+	}
+	if got, want := add(10, now.Add(orderWait)), []string{"8", "9", "10"}; !slices.Equal(got, want) {
+		t.Errorf("when they have waited: got %q, want %q", got, want)
+	}
+	if got := add(11, now.Add(orderWait)); !slices.Equal(got, []string{"11"}) {
+		t.Errorf("the next: got %q, want that it waits for nothing", got)
+	}
+	if got := add(13, now.Add(orderWait)); len(got) > 0 {
+		t.Errorf("behind a gap of now: got %q, want that it waits", got)
+	}
+	if got := add(12, now.Add(orderWait)); !slices.Equal(got, []string{"12", "13"}) {
+		t.Errorf("when the gap is closed: got %q", got)
+	}
+	// Those that are brought late are still taken, and asked for until they are given up.
+	if got := add(7, now.Add(orderWait)); !slices.Equal(got, []string{"7"}) {
+		t.Errorf("late: got %q", got)
+	}
+	if _, lost := s.tick(now.Add(missingAfter)); len(lost) > 0 {
+		t.Errorf("missing: got %v, want nothing", lost)
+	}
+}
+
 func TestStoreIsBounded(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	s := newEventStore(new(counts))
