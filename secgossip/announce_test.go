@@ -271,6 +271,9 @@ func TestPayloadThatNobodyGaveIsNamedWhenItsEventExpires(t *testing.T) {
 				t.Error("b still waits for it")
 			}
 		}
+		if p := b.node.pulls; len(p.clients.has)+len(p.of)+len(p.from) != 0 {
+			t.Errorf("%v, %v and %v are counted, and nothing is wanted", p.clients.has, p.of, p.from)
+		}
 	})
 }
 
