@@ -143,7 +143,7 @@ func (n *Node) tendPulls() {
 		if soon {
 			continue
 		}
-		if from == nil || !n.payloads.room(w.event.Size, n.now()) {
+		if from == nil || !n.payloads.room(w.event.ClientKey, w.event.Size, n.now()) {
 			w.later(now)
 			continue
 		}
@@ -191,7 +191,7 @@ func (n *Node) pull(w *pull, from *guard.Peer) {
 	p := n.pulls
 	content, err := n.transport.Pull(n.ctx, from, w.event.Digest, w.event.Size)
 	if err == nil {
-		err = n.payloads.put(w.event.Digest, content, w.event.Expires, n.now())
+		err = n.payloads.put(w.event.ClientKey, w.event.Digest, content, w.event.Expires, n.now())
 		if err != nil && !errors.Is(err, ErrBusy) {
 			n.counts.eventsUnkept.Add(1)
 			n.logger.Warn("payload of an event not kept", slog.String("event", w.event.Name), slog.Any("error", err))
