@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"log/slog"
 	"maps"
 	"math"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -27,7 +29,8 @@ import (
 //	key 16 | expires 8, unix milliseconds, big-endian | CRC-32 (IEEE) of these 24, 4
 //
 // The first entry says whose journal it is: its key is the beginning of the cluster id,
-// and it never expires. The entry of key zero, which no hash is, says instead from when
+// and it never expires. A file is put in place with it, so one without was emptied since,
+// and is as good as lost. The entry of key zero, which no hash is, says instead from when
 // on everything that was accepted is there: a journal that was new or damaged at its
 // start does not know what was before, and still does not at the start after that.
 //
@@ -45,6 +48,7 @@ type Journal struct {
 	size    int64     // bytes of whole entries in file
 	compact int64     // size from which the file is written anew
 	since   time.Time // what was accepted before it may be missing; zero: nothing is
+	damaged bool      // the file was there, and not as it was written
 }
 
 type journalKey = [16]byte
@@ -81,9 +85,10 @@ const scanInterval = time.Second
 var errJournalFull = fmt.Errorf("%w: event journal is full", ErrBusy)
 
 // OpenJournal reads a cluster's journal at path, drops what has expired and rewrites it.
-// An empty path keeps it in memory. What another cluster's events were says nothing of
+// An empty path keeps it in memory. Of a file that was there and is damaged or emptied it
+// warns; one that never was is nothing to warn of. What another cluster's events were says nothing of
 // ours, so a journal of another is pki.ErrForeign, and stays as it is.
-func OpenJournal(path string, cluster pki.ClusterID, now time.Time) (*Journal, error) {
+func OpenJournal(path string, cluster pki.ClusterID, now time.Time, logger *slog.Logger) (*Journal, error) {
 	j := &Journal{path: path, cluster: cluster, seen: make(map[journalKey]time.Time)}
 	if path == "" {
 		j.since = now
@@ -95,6 +100,10 @@ func OpenJournal(path string, cluster pki.ClusterID, now time.Time) (*Journal, e
 	if err := j.rewriteLocked(); err != nil {
 		j.Close()
 		return nil, fmt.Errorf("event journal: %w", err)
+	}
+	if j.damaged {
+		logger.Warn("a journal is damaged or emptied, and does not say what was accepted before this start: nothing of that time is taken unless replay is set",
+			slog.String("file", filepath.Base(path)))
 	}
 	return j, nil
 }
@@ -206,9 +215,13 @@ func (j *Journal) load(now time.Time) error {
 	defer file.Close()
 	in := bufio.NewReaderSize(file, 64<<10)
 	var entry [journalEntrySize]byte
+	owned := false
 	for {
 		_, err := io.ReadFull(in, entry[:])
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			if !owned {
+				j.since, j.damaged = now, true
+			}
 			j.trim(maxJournal)
 			return nil
 		}
@@ -220,12 +233,13 @@ func (j *Journal) load(now time.Time) error {
 		case !ok:
 			// A damaged entry is passed over. Nobody knows what it named, and so what
 			// was issued before this start is not taken: see Node.isStale.
-			j.since = now
+			j.since, j.damaged = now, true
 		case expires.Equal(never):
 			if key != j.ownerKey() {
 				return fmt.Errorf("%s: %w: of cluster %x..., and this is %s; move the file away, or use the home that it belongs to",
 					j.path, pki.ErrForeign, key[:8], j.cluster)
 			}
+			owned = true
 		case key == sinceKey:
 			if expires.After(now) { // the clock was ahead then
 				expires = now

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
@@ -19,7 +20,7 @@ var (
 
 func openTestJournal(t *testing.T, path string, now time.Time) *Journal {
 	t.Helper()
-	j, err := OpenJournal(path, journalCluster, now)
+	j, err := OpenJournal(path, journalCluster, now, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,6 +114,58 @@ func TestJournalKnowsForAnHourSinceWhenItIsComplete(t *testing.T) {
 	since(later.Add(sinceLife), time.Time{}, "after that")
 }
 
+// A file that is there and does not say whose it is, was emptied: all that it knew is lost.
+// One that never was, or was not put in place yet when a crash came, is new.
+func TestEmptiedJournalCountsAsLost(t *testing.T) {
+	later := journalNow.Add(2 * sinceLife)
+	for claim, test := range map[string]struct {
+		change func(path string) error
+		since  time.Time // as the next start has it
+		warned int
+	}{
+		"untouched": {func(string) error { return nil }, time.Time{}, 0},
+		"emptied":   {func(path string) error { return os.Truncate(path, 0) }, later, 1},
+		"cut short": {func(path string) error { return os.Truncate(path, journalEntrySize-1) }, later, 1},
+		"without its beginning": {func(path string) error {
+			content, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			return os.WriteFile(path, content[journalEntrySize:], 0o600)
+		}, later, 1},
+		"gone":             {os.Remove, later, 0},
+		"not yet in place": {func(path string) error { return os.Rename(path, path+".new") }, later, 0},
+	} {
+		log := new(logBuffer)
+		path := filepath.Join(t.TempDir(), "events.journal")
+		open := func(now time.Time) *Journal {
+			j, err := OpenJournal(path, journalCluster, now, slog.New(slog.NewTextHandler(log, nil)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return j
+		}
+		j := open(journalNow)
+		accept(t, j, 1, true)
+		j.Close()
+		j = open(later.Add(-time.Minute)) // since then nothing is missing in it
+		j.Close()
+		if err := test.change(path); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // and the second start does not know more, and does not warn
+			j = open(later)
+			if !j.Since().Equal(test.since) {
+				t.Errorf("%s: complete since %v, want %v", claim, j.Since(), test.since)
+			}
+			j.Close()
+		}
+		if got := lines(log, "level=WARN", "file=events.journal"); len(got) != test.warned || log.count("\n") != test.warned {
+			t.Errorf("%s: warned of with %q, want %d", claim, got, test.warned)
+		}
+	}
+}
+
 func TestDamagedEntryHidesNoOther(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "events.journal")
 	j := openTestJournal(t, path, journalNow)
@@ -165,7 +218,7 @@ func TestJournalIsBounded(t *testing.T) {
 }
 
 func TestJournalThatCannotBeOpenedIsAnError(t *testing.T) {
-	if j, err := OpenJournal(filepath.Join(t.TempDir(), "missing", "events.journal"), journalCluster, journalNow); err == nil {
+	if j, err := OpenJournal(filepath.Join(t.TempDir(), "missing", "events.journal"), journalCluster, journalNow, slog.New(slog.DiscardHandler)); err == nil {
 		j.Close()
 		t.Error("a journal in a folder that is not there was opened")
 	}
@@ -215,7 +268,7 @@ func TestTooLargeAJournalKeepsWhatExpiresLast(t *testing.T) {
 
 func TestJournalFileShrinksWhileRunning(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "events.journal")
-	var content []byte
+	content := appendEntry(nil, journalKey(journalCluster[:16]), never)
 	for i := range minCompact/journalEntrySize + 1 {
 		content = appendEntry(content, journalKey{byte(i), byte(i >> 8), byte(i >> 16), 1}, journalNow.Add(time.Minute))
 	}

@@ -254,7 +254,7 @@ func (n *Node) start() error {
 		journalPath = filepath.Join(n.config.StateDir, journalFile)
 	}
 	n.started = n.now()
-	if n.journal, err = OpenJournal(journalPath, n.config.Trust.Cluster(), n.now()); err != nil {
+	if n.journal, err = OpenJournal(journalPath, n.config.Trust.Cluster(), n.now(), n.logger); err != nil {
 		return err
 	}
 	if n.config.StateDir != "" {

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"log/slog"
 	"sync"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 type runJournal struct {
 	path    string
 	cluster pki.ClusterID
+	logger  *slog.Logger
 
 	mu      sync.Mutex
 	journal *secgossip.Journal
@@ -29,7 +31,7 @@ func (j *runJournal) openLocked(now time.Time) error {
 	if j.journal != nil {
 		return nil
 	}
-	journal, err := secgossip.OpenJournal(j.path, j.cluster, now)
+	journal, err := secgossip.OpenJournal(j.path, j.cluster, now, j.logger)
 	if err == nil {
 		j.journal = journal
 	}

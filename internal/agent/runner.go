@@ -68,7 +68,7 @@ func newRunner(at home.Home, settings Settings, plan plan, who account, log io.W
 	if err := at.MakeRunner(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSetup, err)
 	}
-	r.started.path, r.started.cluster = filepath.Join(at.Runner(), "runs.journal"), public.Trust.Cluster()
+	r.started.path, r.started.cluster, r.started.logger = filepath.Join(at.Runner(), "runs.journal"), public.Trust.Cluster(), r.logger
 	r.handlers, err = handler.New(handler.Config{
 		Specs:         plan.handlers,
 		Settings:      settings.handlerSettings(plan.timeout),
