@@ -63,6 +63,40 @@ func TestWhatStandsBesideSerfIsThere(t *testing.T) {
 	}
 }
 
+// What Serf has, by its own names: whoever looks one up must find it.
+func TestEverythingOfSerfIsInTheTables(t *testing.T) {
+	text := read(t, "serf.md")
+	for section, names := range map[string]string{
+		"Commands":                "agent event query force-leave info join keygen keys leave members monitor reachability rtt tags version",
+		"Options of the commands": "-rpc-addr -rpc-auth SERF_RPC_ADDR SERF_RPC_AUTH -format -coalesce -node -tag -timeout -no-ack -relay-factor -prune -detailed -name -status -role -log-level -verbose -set -delete -version",
+		"Options of the agent": "-node node_name -bind -iface -advertise -encrypt -keyring-file -join -retry-join -retry-interval -retry-max -replay replay_on_join -rejoin " +
+			"-snapshot -event-handler -tag -tags-file -role -profile -protocol -rpc-addr rpc_auth -log-level -syslog syslog_facility -discover -mdns-iface -mdns-disable-ipv4 " +
+			"-mdns-disable-ipv6 -broadcast-timeout -disable-compression leave_on_terminate skip_leave_on_interrupt reconnect_interval reconnect_timeout tombstone_timeout " +
+			"disable_name_resolution query_response_size_limit query_size_limit user_event_size_limit statsite_addr statsd_addr disable_coordinates validate_node_names " +
+			"MsgpackUseNewTimeFormat -config-file -config-dir SIGINT SIGTERM SIGHUP SIGUSR1",
+		"Event types and variables": "member-join member-leave member-failed member-update member-reap user user:NAME query query:NAME * SERF_EVENT SERF_SELF_NAME SERF_SELF_ROLE " +
+			"SERF_TAG_NAME SERF_USER_EVENT SERF_USER_LTIME SERF_QUERY_NAME SERF_QUERY_LTIME",
+		"Calls": "handshake auth event force-leave join leave members members-filtered tags stream monitor stop query respond install-key use-key remove-key list-keys stats get-coordinate",
+	} {
+		_, table, found := strings.Cut(text, "\n## "+section+"\n")
+		if !found {
+			t.Fatalf("serf.md has no section %q", section)
+		}
+		table, _, _ = strings.Cut(table, "\n## ")
+		var theirs []string // the words of the first column
+		for _, row := range strings.Split(table, "\n") {
+			if cells := strings.Split(row, "|"); len(cells) > 2 {
+				theirs = append(theirs, strings.FieldsFunc(cells[1], func(r rune) bool { return strings.ContainsRune(" ,`", r) })...)
+			}
+		}
+		for _, name := range strings.Fields(names) {
+			if !slices.Contains(theirs, name) {
+				t.Errorf("serf.md, %s: nothing about %s", section, name)
+			}
+		}
+	}
+}
+
 func TestExitCodesAreThoseOfTheCommand(t *testing.T) {
 	source := read(t, "../cmd/secgossip/exit.go")
 	compare(t, "exit codes", firstCells(t, "## Exit codes"), all(`(?m)^\texit\w+\s+= (\d+)`, source))

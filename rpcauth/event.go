@@ -123,30 +123,44 @@ type EventRequest struct {
 	Coalesce bool
 }
 
+// Check refuses what no node would take, before anybody is asked anything.
+func (r *EventRequest) Check() error {
+	probe := *r
+	probe.LTime = 0 // the agent has a say in it
+	_, err := probe.body(nil, time.UnixMilli(1))
+	return err
+}
+
+// body makes the body of the event and checks it.
+func (r *EventRequest) body(rawToken []byte, now time.Time) (*eventBody, error) {
+	if len(r.Payload) > MaxLargePayload {
+		return nil, fmt.Errorf("payload of %d bytes: %d, 1 MiB, is the most that an event may have", len(r.Payload), MaxLargePayload)
+	}
+	if _, err := compileTagFilters(r.Tags); err != nil {
+		return nil, err
+	}
+	expires := now.Add(cmp.Or(r.Life, DefaultEventLife))
+	body := &eventBody{requestBody: newRequest(rawToken, r.Nodes, now, expires), Coalesce: r.Coalesce}
+	body.Name, body.LTime, body.Tags = r.Name, cmp.Or(r.LTime, LamportTime(now, 0)), sortTagFilters(r.Tags)
+	if len(r.Payload) > MaxEventPayload {
+		digest := sha256.Sum256(r.Payload)
+		body.Digest, body.Size = digest[:], uint64(len(r.Payload))
+	} else {
+		body.Payload = r.Payload
+	}
+	return body, eventKind.check(body)
+}
+
 // SignEvent signs an event with the client's key. It refuses what every node
 // would refuse by its form; grants and the token's own signature are the nodes'
 // to judge. A payload that is longer than MaxEventPayload is not in what it returns:
 // whoever fires the event hands it over beside it.
 func SignEvent(key crypto.Signer, rawToken []byte, req EventRequest, now time.Time) ([]byte, error) {
-	life := req.Life
-	if life == 0 {
-		life = DefaultEventLife
-	}
-	if len(req.Payload) > MaxLargePayload {
-		return nil, fmt.Errorf("payload of %d bytes: %d, 1 MiB, is the most that an event may have", len(req.Payload), MaxLargePayload)
-	}
-	if _, err := compileTagFilters(req.Tags); err != nil {
+	body, err := req.body(rawToken, now)
+	if err != nil {
 		return nil, err
 	}
-	body := eventBody{requestBody: newRequest(rawToken, req.Nodes, now, now.Add(life)), Coalesce: req.Coalesce}
-	body.Name, body.LTime, body.Tags = req.Name, cmp.Or(req.LTime, LamportTime(now, 0)), sortTagFilters(req.Tags)
-	if len(req.Payload) > MaxEventPayload {
-		digest := sha256.Sum256(req.Payload)
-		body.Digest, body.Size = digest[:], uint64(len(req.Payload))
-	} else {
-		body.Payload = req.Payload
-	}
-	return eventKind.sign(key, req.Cluster, &body)
+	return eventKind.sign(key, req.Cluster, body)
 }
 
 // VerifyEvent returns the event in raw if a client of this cluster signed it,

@@ -366,6 +366,28 @@ func TestLamportTimeIsAboveTheAgentsAndWithinItsLimits(t *testing.T) {
 	}
 }
 
+// Nobody need be asked for what no node would take, nor signs it.
+func TestAnEventOutsideItsLimitsIsNamedBeforeItIsSigned(t *testing.T) {
+	good := EventRequest{Name: "deploy", Payload: make([]byte, MaxLargePayload), Nodes: []string{"web-2", "web-1"}, Life: MaxEventLife}
+	if err := good.Check(); err != nil {
+		t.Errorf("the largest: got %v", err)
+	}
+	for want, change := range map[string]func(*EventRequest){
+		"event name of 0 bytes: 1 to 64": func(r *EventRequest) { r.Name = "" },
+		`event name "_x"`:                func(r *EventRequest) { r.Name = "_x" },
+		"payload of 1048577 bytes":       func(r *EventRequest) { r.Payload = make([]byte, MaxLargePayload+1) },
+		`node "Web-1": a name may`:       func(r *EventRequest) { r.Nodes = []string{"Web-1"} },
+		"lives for 1h0m0.001s: 1h0m0s":   func(r *EventRequest) { r.Life = MaxEventLife + time.Millisecond },
+		`filter of tag "role"`:           func(r *EventRequest) { r.Tags = []TagFilter{{Tag: "role", Expr: "("}} },
+	} {
+		r := good
+		change(&r)
+		if err := r.Check(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want an error with %q", err, want)
+		}
+	}
+}
+
 func TestEventNames(t *testing.T) {
 	for _, name := range []string{"a", "A", "7", "deploy", "Deploy_v2", "db.failover-1", "a_", "x..y", strings.Repeat("a", MaxEventName)} {
 		if err := CheckEventName(name); err != nil {

@@ -13,14 +13,19 @@ import (
 )
 
 // Limits of filters by tag. With them a receiver spends at most 8 x 1,000
-// instructions on each of the 255 bytes that a tag may have: some milliseconds,
+// steps on each of the 255 bytes that a tag may have: some milliseconds,
 // whatever a client asks for.
 const (
 	MaxTagFilters = 8
 	MaxTagFilter  = 64  // bytes of a tag's name, as nodes have it
 	MaxTagExpr    = 128 // bytes of an expression
-	maxTagProgram = 1000
 )
+
+// maxSteps is how many steps an expression may have when it is compiled. RE2 takes
+// time in proportion to them and to the text, and a repetition such as x{1000} makes
+// many of few bytes: 250 bytes can stand for 250,000 steps, which are some seconds for
+// each value of a tag.
+const maxSteps = 1000
 
 // TagFilter selects nodes by one of their tags: those whose value the whole of
 // Expr matches, in the syntax of RE2. A node without the tag is one whose value
@@ -112,29 +117,34 @@ func compileTagFilters(filters []TagFilter) (tagMatcher, error) {
 	return m, nil
 }
 
-// compile anchors the expression at both ends. It is parsed by itself first, so
-// that nothing in it, such as a parenthesis or an open \Q, gets at the anchors.
 func (f TagFilter) compile() (*regexp.Regexp, error) {
-	parsed, err := syntax.Parse(f.Expr, syntax.Perl)
+	compiled, err := anchored(f.Expr)
 	if err != nil {
 		return nil, fmt.Errorf("filter of tag %q: expression %q: %w", f.Tag, f.Expr, err)
 	}
-	expr := `\A(?:` + parsed.String() + `)\z`
-	anchored, err := syntax.Parse(expr, syntax.Perl)
+	return compiled, nil
+}
+
+// anchored compiles an expression that must match from end to end. It is parsed by
+// itself first, so that nothing in it, such as a parenthesis or an open \Q, gets at the
+// anchors.
+func anchored(expression string) (*regexp.Regexp, error) {
+	parsed, err := syntax.Parse(expression, syntax.Perl)
 	if err != nil {
-		return nil, fmt.Errorf("filter of tag %q: expression %q: %w", f.Tag, f.Expr, err)
+		return nil, err
 	}
-	// RE2 runs in time linear in the program, and a repetition such as x{1000}
-	// makes a program much longer than its text.
-	program, err := syntax.Compile(anchored.Simplify())
+	whole := `\A(?:` + parsed.String() + `)\z`
+	if parsed, err = syntax.Parse(whole, syntax.Perl); err != nil {
+		return nil, err
+	}
+	program, err := syntax.Compile(parsed.Simplify())
 	if err != nil {
-		return nil, fmt.Errorf("filter of tag %q: expression %q: %w", f.Tag, f.Expr, err)
+		return nil, err
 	}
-	if len(program.Inst) > maxTagProgram {
-		return nil, fmt.Errorf("filter of tag %q: expression %q has %d steps when compiled, %d are the most; use smaller repetitions",
-			f.Tag, f.Expr, len(program.Inst), maxTagProgram)
+	if steps := len(program.Inst); steps > maxSteps {
+		return nil, fmt.Errorf("%d steps when compiled, %d are the most; use smaller repetitions", steps, maxSteps)
 	}
-	return regexp.Compile(expr)
+	return regexp.Compile(whole)
 }
 
 // match reports whether every filter fits the tags. None fits all.
@@ -147,12 +157,12 @@ func (m tagMatcher) match(tags map[string]string) bool {
 	return true
 }
 
-// maxExpression bounds an expression for members. One of RE2 takes time in proportion
-// to its length and to that of the text, so a bound of the length is enough.
+// maxExpression bounds an expression for members, in bytes.
 const maxExpression = 256
 
-// WholeMatch compiles an expression by which members are chosen, at most 256 bytes. It
-// must match from end to end; an empty one matches everything. Errors begin with what.
+// WholeMatch compiles an expression by which members are chosen, at most 256 bytes and
+// 1,000 steps. It must match from end to end; an empty one matches everything. Errors
+// begin with what.
 func WholeMatch(what, expression string) (*regexp.Regexp, error) {
 	if expression == "" {
 		expression = "(?s).*"
@@ -160,12 +170,7 @@ func WholeMatch(what, expression string) (*regexp.Regexp, error) {
 	if len(expression) > maxExpression {
 		return nil, fmt.Errorf("%s: an expression of %d bytes: at most %d", what, len(expression), maxExpression)
 	}
-	// Alone first: "a)|(b" would only compile between our brackets, and mean less than
-	// it seems to.
-	if _, err := regexp.Compile(expression); err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
-	}
-	compiled, err := regexp.Compile(`\A(?:` + expression + `)\z`)
+	compiled, err := anchored(expression)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}

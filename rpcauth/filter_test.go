@@ -73,6 +73,23 @@ func TestAFilterOutsideItsLimitsIsRefused(t *testing.T) {
 	}
 }
 
+// Bytes alone would not bound what an expression for members costs: this one has 250 of
+// them and, without the limit, 240,000 steps for each byte of a tag's value.
+func TestAnExpressionThatWouldRunLongIsRefused(t *testing.T) {
+	long := "(" + strings.Repeat(".?", 120) + "){1000}"
+	for expression, want := range map[string]string{
+		long: "1000 are the most", strings.Repeat("a", 257): "at most 256",
+		"(": "missing closing", "a)|(b": "unexpected )", `a\`: "trailing backslash",
+	} {
+		if _, err := WholeMatch("--name", expression); err == nil || !strings.HasPrefix(err.Error(), "--name: ") || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.60q: got %v, want an error of --name with %q", expression, err, want)
+		}
+	}
+	if _, err := WholeMatch("--name", strings.Repeat("a", 256)); err != nil {
+		t.Errorf("the longest: got %v", err)
+	}
+}
+
 // Whatever is taken compiles again and matches without an end that is too far.
 func FuzzATakenFilterCanBeAsked(f *testing.F) {
 	for _, seed := range []string{"role=web|db", `a=\Q`, "a=(?i)x{3}", "a=a)|(b", "a=[^a]*", "a=^x$", "a="} {

@@ -14,16 +14,18 @@ const MaxEventName = 64
 // are printed and logged. `*` and `?`: a name must never be a glob. `,` `=` `:`:
 // they part a handler's filters. `/` and a leading `.`: routers look handlers up
 // by name in a directory. A leading `_`: kept for names of our own.
-func CheckEventName(name string) error {
+func CheckEventName(name string) error { return checkName("event", name) }
+
+func checkName(word, name string) error {
 	if name == "" || len(name) > MaxEventName {
-		return fmt.Errorf("event name of %d bytes: 1 to %d are allowed", len(name), MaxEventName)
+		return fmt.Errorf("%s name of %d bytes: 1 to %d are allowed", word, len(name), MaxEventName)
 	}
 	if name[0] == '_' {
-		return fmt.Errorf("event name %q: names that begin with '_' are reserved", name)
+		return fmt.Errorf("%s name %q: names that begin with '_' are reserved", word, name)
 	}
 	for i, c := range []byte(name) {
 		if !isNameByte(c) || i == 0 && (c == '.' || c == '-') {
-			return fmt.Errorf("event name %q: letters, digits, '.', '_' and '-' are allowed, a letter or digit first", name)
+			return fmt.Errorf("%s name %q: letters, digits, '.', '_' and '-' are allowed, a letter or digit first", word, name)
 		}
 	}
 	return nil
@@ -42,8 +44,5 @@ func CheckQueryName(name string) error {
 	if name == PingQuery {
 		return nil
 	}
-	if err := CheckEventName(name); err != nil {
-		return fmt.Errorf("query: %w", err)
-	}
-	return nil
+	return checkName("query", name)
 }

@@ -168,7 +168,7 @@ func (k *requestKind) check(body signedBody) error {
 	}
 	for i, node := range b.Nodes {
 		if _, err := pki.ParseName(node); err != nil {
-			return err
+			return fmt.Errorf("node %.64q: %w", node, err)
 		}
 		if i > 0 && b.Nodes[i-1] >= node {
 			return errors.New("node names out of order")
@@ -181,7 +181,7 @@ func (k *requestKind) check(body signedBody) error {
 		return fmt.Errorf("lamport time %d: 1 to %d, which is %v after it was issued", b.LTime, most, pki.Tolerance)
 	}
 	if life := b.Expires - b.Issued; life > uint64(k.maxLife.Milliseconds()) {
-		return fmt.Errorf("%s lives at most %v", k.one, k.maxLife)
+		return fmt.Errorf("%s that lives for %v: %v is the most", k.one, time.Duration(life)*time.Millisecond, k.maxLife)
 	}
 	return body.checkOwn()
 }

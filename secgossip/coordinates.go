@@ -138,11 +138,11 @@ func (c *coordinates) forget(name string) {
 	c.client.ForgetNode(name)
 }
 
-// ErrNoCoordinate says that a member has not answered a probe of ours yet, or is
-// not known at all.
+// ErrNoCoordinate says that a member has not answered a probe of ours yet.
 var ErrNoCoordinate = errors.New("no coordinate is known")
 
-// Coordinate returns where a member is, by what it says itself.
+// Coordinate returns where a member is, by what it says itself. Errors: ErrNoCoordinate,
+// ErrUnknownMember.
 func (n *Node) Coordinate(name string) (*Coordinate, error) {
 	if name == string(n.config.Identity.Name) {
 		return n.coordinates.client.GetCoordinate(), nil
@@ -150,7 +150,10 @@ func (n *Node) Coordinate(name string) (*Coordinate, error) {
 	if c := n.coordinates.claimOf(name); c != nil {
 		return c, nil
 	}
-	return nil, fmt.Errorf("node %q: %w", name, ErrNoCoordinate)
+	if status, _ := n.members.get(name); status == "" {
+		return nil, fmt.Errorf("%w: %.64q", ErrUnknownMember, name)
+	}
+	return nil, fmt.Errorf("node %q: %w: it has not answered a probe of this agent yet", name, ErrNoCoordinate)
 }
 
 // The rest is memberlist's PingDelegate.

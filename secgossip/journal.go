@@ -7,11 +7,10 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"log/slog"
+	"io/fs"
 	"maps"
 	"math"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -30,13 +29,14 @@ import (
 //
 // The first entry says whose journal it is: its key is the beginning of the cluster id,
 // and it never expires. A file is put in place with it, so one without was emptied since,
-// and is as good as lost. The entry of key zero, which no hash is, says instead from when
+// and counts as damaged. The entry of key zero, which no hash is, says instead from when
 // on everything that was accepted is there: a journal that was new or damaged at its
 // start does not know what was before, and still does not at the start after that.
 //
 // An entry cut short by a crash is cut off at the next start: its event was not
-// run. Entries of expired events are left out whenever the file is written anew,
-// at the start and when it has grown; an expired event is refused anyway.
+// run. A file that is damaged otherwise is put aside as .bad, and what reads of it is
+// used all the same. Entries of expired events are left out whenever the file is written
+// anew, at the start and when it has grown; an expired event is refused anyway.
 type Journal struct {
 	path    string // empty: memory only
 	cluster pki.ClusterID
@@ -48,7 +48,8 @@ type Journal struct {
 	size    int64     // bytes of whole entries in file
 	compact int64     // size from which the file is written anew
 	since   time.Time // what was accepted before it may be missing; zero: nothing is
-	damaged bool      // the file was there, and not as it was written
+
+	damaged error // what OpenJournal found wrong; nil: nothing
 }
 
 type journalKey = [16]byte
@@ -85,28 +86,37 @@ const scanInterval = time.Second
 var errJournalFull = fmt.Errorf("%w: event journal is full", ErrBusy)
 
 // OpenJournal reads a cluster's journal at path, drops what has expired and rewrites it.
-// An empty path keeps it in memory. Of a file that was there and is damaged or emptied it
-// warns; one that never was is nothing to warn of. What another cluster's events were says nothing of
+// An empty path keeps it in memory. What another cluster's events were says nothing of
 // ours, so a journal of another is pki.ErrForeign, and stays as it is.
-func OpenJournal(path string, cluster pki.ClusterID, now time.Time, logger *slog.Logger) (*Journal, error) {
+func OpenJournal(path string, cluster pki.ClusterID, now time.Time) (*Journal, error) {
 	j := &Journal{path: path, cluster: cluster, seen: make(map[journalKey]time.Time)}
 	if path == "" {
 		j.since = now
 		return j, nil
 	}
-	if err := j.load(now); err != nil {
+	damaged, err := j.load(now)
+	if err != nil {
 		return nil, fmt.Errorf("event journal: %w", err)
+	}
+	if damaged > 0 {
+		j.damaged = fmt.Errorf("%s: %w: %d entries do not read or are missing", path, errDamaged, damaged)
+		// The file is replaced below. Its second name keeps it, for whoever wants to know
+		// why; where no such name can be made, the journal is no worse for it.
+		bad := path + ".bad"
+		if err := os.Remove(bad); err == nil || errors.Is(err, fs.ErrNotExist) {
+			j.damaged = errors.Join(j.damaged, os.Link(path, bad))
+		}
 	}
 	if err := j.rewriteLocked(); err != nil {
 		j.Close()
 		return nil, fmt.Errorf("event journal: %w", err)
 	}
-	if j.damaged {
-		logger.Warn("a journal is damaged or emptied, and does not say what was accepted before this start: nothing of that time is taken unless replay is set",
-			slog.String("file", filepath.Base(path)))
-	}
 	return j, nil
 }
+
+// Damaged says what OpenJournal found wrong in the file, if it did. Nothing that may have
+// been accepted before is accepted again.
+func (j *Journal) Damaged() error { return j.damaged }
 
 // Accept records the event and reports whether it was new. When it returns
 // true, the entry is on disk.
@@ -202,15 +212,15 @@ func (j *Journal) Close() error {
 	return err
 }
 
-// load reads the whole file, and keeps what is live.
-func (j *Journal) load(now time.Time) error {
+// load reads the whole file, keeps what is live and counts the entries that are damaged.
+func (j *Journal) load(now time.Time) (damaged int, err error) {
 	file, err := os.Open(j.path)
 	if errors.Is(err, os.ErrNotExist) {
 		j.since = now
-		return nil
+		return 0, nil
 	}
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer file.Close()
 	in := bufio.NewReaderSize(file, 64<<10)
@@ -220,23 +230,25 @@ func (j *Journal) load(now time.Time) error {
 		_, err := io.ReadFull(in, entry[:])
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
 			if !owned {
-				j.since, j.damaged = now, true
+				j.since = now
+				damaged++
 			}
 			j.trim(maxJournal)
-			return nil
+			return damaged, nil
 		}
 		if err != nil {
-			return err
+			return 0, err
 		}
 		key, expires, ok := parseEntry(entry[:])
 		switch {
 		case !ok:
 			// A damaged entry is passed over. Nobody knows what it named, and so what
 			// was issued before this start is not taken: see Node.isStale.
-			j.since, j.damaged = now, true
+			j.since = now
+			damaged++
 		case expires.Equal(never):
 			if key != j.ownerKey() {
-				return fmt.Errorf("%s: %w: of cluster %x..., and this is %s; move the file away, or use the home that it belongs to",
+				return 0, fmt.Errorf("%s: %w: of cluster %x..., and this is %s; move the file away, or use the home that it belongs to",
 					j.path, pki.ErrForeign, key[:8], j.cluster)
 			}
 			owned = true

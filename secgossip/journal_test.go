@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,7 +20,7 @@ var (
 
 func openTestJournal(t *testing.T, path string, now time.Time) *Journal {
 	t.Helper()
-	j, err := OpenJournal(path, journalCluster, now, slog.New(slog.DiscardHandler))
+	j, err := OpenJournal(path, journalCluster, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,27 +119,26 @@ func TestJournalKnowsForAnHourSinceWhenItIsComplete(t *testing.T) {
 func TestEmptiedJournalCountsAsLost(t *testing.T) {
 	later := journalNow.Add(2 * sinceLife)
 	for claim, test := range map[string]struct {
-		change func(path string) error
-		since  time.Time // as the next start has it
-		warned int
+		change  func(path string) error
+		since   time.Time // as the next start has it
+		damaged bool
 	}{
-		"untouched": {func(string) error { return nil }, time.Time{}, 0},
-		"emptied":   {func(path string) error { return os.Truncate(path, 0) }, later, 1},
-		"cut short": {func(path string) error { return os.Truncate(path, journalEntrySize-1) }, later, 1},
+		"untouched": {func(string) error { return nil }, time.Time{}, false},
+		"emptied":   {func(path string) error { return os.Truncate(path, 0) }, later, true},
+		"cut short": {func(path string) error { return os.Truncate(path, journalEntrySize-1) }, later, true},
 		"without its beginning": {func(path string) error {
 			content, err := os.ReadFile(path)
 			if err != nil {
 				return err
 			}
 			return os.WriteFile(path, content[journalEntrySize:], 0o600)
-		}, later, 1},
-		"gone":             {os.Remove, later, 0},
-		"not yet in place": {func(path string) error { return os.Rename(path, path+".new") }, later, 0},
+		}, later, true},
+		"gone":             {os.Remove, later, false},
+		"not yet in place": {func(path string) error { return os.Rename(path, path+".new") }, later, false},
 	} {
-		log := new(logBuffer)
 		path := filepath.Join(t.TempDir(), "events.journal")
 		open := func(now time.Time) *Journal {
-			j, err := OpenJournal(path, journalCluster, now, slog.New(slog.NewTextHandler(log, nil)))
+			j, err := OpenJournal(path, journalCluster, now)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -153,15 +152,15 @@ func TestEmptiedJournalCountsAsLost(t *testing.T) {
 		if err := test.change(path); err != nil {
 			t.Fatal(err)
 		}
-		for range 2 { // and the second start does not know more, and does not warn
+		for start := range 2 { // and the second start does not know more, and does not complain
 			j = open(later)
 			if !j.Since().Equal(test.since) {
 				t.Errorf("%s: complete since %v, want %v", claim, j.Since(), test.since)
 			}
+			if err := j.Damaged(); (err != nil) != (test.damaged && start == 0) {
+				t.Errorf("%s: at start %d: %v", claim, start, err)
+			}
 			j.Close()
-		}
-		if got := lines(log, "level=WARN", "file=events.journal"); len(got) != test.warned || log.count("\n") != test.warned {
-			t.Errorf("%s: warned of with %q, want %d", claim, got, test.warned)
 		}
 	}
 }
@@ -188,6 +187,40 @@ func TestDamagedEntryHidesNoOther(t *testing.T) {
 		if len(j.seen) != 2 {
 			t.Errorf("bit %d flipped: %d events are remembered, want 2", bit, len(j.seen))
 		}
+	}
+}
+
+func TestDamagedJournalIsPutAsideAndSaidOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "events.journal")
+	j := openTestJournal(t, path, journalNow)
+	accept(t, j, 1, true)
+	if err := j.Damaged(); err != nil {
+		t.Errorf("a new one: got %v", err)
+	}
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, content := range [][]byte{bytes.Repeat([]byte("x"), 3*journalEntrySize), append([]byte{^whole[0]}, whole[1:]...)} {
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := openTestJournal(t, path, journalNow).Damaged(); !errors.Is(err, errDamaged) || !strings.Contains(err.Error(), path) {
+			t.Errorf("file %d: got %v, want that it is damaged, by name", i, err)
+		}
+		if got, err := os.ReadFile(path + ".bad"); err != nil || !bytes.Equal(got, content) {
+			t.Errorf("file %d, put aside: got %x, %v, want it as it was", i, got, err)
+		}
+		if err := openTestJournal(t, path, journalNow).Damaged(); err != nil {
+			t.Errorf("file %d, at the start after that: got %v", i, err)
+		}
+	}
+	// The end of an entry that a crash cut short is no damage.
+	if err := os.WriteFile(path, whole[:len(whole)-1], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := openTestJournal(t, path, journalNow).Damaged(); err != nil {
+		t.Errorf("cut short: got %v", err)
 	}
 }
 
@@ -218,7 +251,7 @@ func TestJournalIsBounded(t *testing.T) {
 }
 
 func TestJournalThatCannotBeOpenedIsAnError(t *testing.T) {
-	if j, err := OpenJournal(filepath.Join(t.TempDir(), "missing", "events.journal"), journalCluster, journalNow, slog.New(slog.DiscardHandler)); err == nil {
+	if j, err := OpenJournal(filepath.Join(t.TempDir(), "missing", "events.journal"), journalCluster, journalNow); err == nil {
 		j.Close()
 		t.Error("a journal in a folder that is not there was opened")
 	}

@@ -254,8 +254,11 @@ func (n *Node) start() error {
 		journalPath = filepath.Join(n.config.StateDir, journalFile)
 	}
 	n.started = n.now()
-	if n.journal, err = OpenJournal(journalPath, n.config.Trust.Cluster(), n.now(), n.logger); err != nil {
+	if n.journal, err = OpenJournal(journalPath, n.config.Trust.Cluster(), n.now()); err != nil {
 		return err
+	}
+	if damaged := n.journal.Damaged(); damaged != nil {
+		n.logger.Warn("the journal of events is damaged and put aside as .bad: events from before this start are not taken", slog.Any("error", damaged))
 	}
 	if n.config.StateDir != "" {
 		if err := n.revocations.load(filepath.Join(n.config.StateDir, revocationsFile), n.now()); err != nil {

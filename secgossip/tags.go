@@ -145,7 +145,11 @@ func (n *Node) UpdateTags(set map[string]string, deleted []string) (map[string]s
 	}
 	changes := n.tagChanges.and(set, deleted)
 	tags := changes.over(n.config.Tags)
-	if err := errors.Join(changes.check(), CheckTags(tags)); err != nil {
+	err := changes.check()
+	if err == nil {
+		err = CheckTags(tags) // of which those of the changes are a part
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrTags, err)
 	}
 	if n.config.StateDir != "" {

@@ -7,6 +7,16 @@ import (
 	"testing"
 )
 
+func TestABadTagIsNamedOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a := c.host("a").start()
+		_, err := a.node.UpdateTags(map[string]string{"role": strings.Repeat("x", 256)}, nil)
+		if want := `tags refused: tag "role": value of 256 bytes, at most 255`; err == nil || err.Error() != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	})
+}
+
 func TestBadTagsAreRefused(t *testing.T) {
 	many := make(map[string]string)
 	for i := range maxTags + 1 {

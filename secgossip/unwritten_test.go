@@ -194,7 +194,7 @@ func TestEveryKeptFileOfAnotherClusterIsRefusedByName(t *testing.T) {
 		accept(t, j, 1, true)
 		j.Close()
 		before := must(os.ReadFile(path))(t)
-		if _, err := OpenJournal(path, other, journalNow, slog.New(slog.DiscardHandler)); !errors.Is(err, pki.ErrForeign) || !strings.Contains(err.Error(), path) {
+		if _, err := OpenJournal(path, other, journalNow); !errors.Is(err, pki.ErrForeign) || !strings.Contains(err.Error(), path) {
 			t.Errorf("a journal: got %v, want %v with its name", err, pki.ErrForeign)
 		}
 		if got := must(os.ReadFile(path))(t); !bytes.Equal(got, before) {

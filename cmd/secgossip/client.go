@@ -88,6 +88,7 @@ func (s *session) explain(err error) error {
 		return err
 	}
 	var transport *url.Error
+	var broken *net.OpError // of a stream that was open
 	switch {
 	case isRefusedHandshake(err):
 		return fmt.Errorf("%w: the agent at %s does not accept this client's certificate: %w", errForbidden, s.addr, cause(err))
@@ -99,7 +100,7 @@ func (s *session) explain(err error) error {
 		}
 	case errors.Is(err, context.DeadlineExceeded):
 		err = fmt.Errorf("%w: no answer from %s within %s", errUnreachable, s.addr, s.timeout)
-	case errors.As(err, &transport), answer.Code() == connect.CodeUnavailable:
+	case errors.As(err, &transport), errors.As(err, &broken), answer.Code() == connect.CodeUnavailable:
 		err = fmt.Errorf("%w: %s: %w", errUnreachable, s.addr, cause(err))
 	default:
 		return err

@@ -86,6 +86,9 @@ func tagFilters(texts []string) (filters []rpcauth.TagFilter, err error) {
 
 // event fires an event, says so, and waits for the hosts if that is asked for.
 func (e *env) event(ctx context.Context, req rpcauth.EventRequest, wait time.Duration) error {
+	if err := req.Check(); err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
+	}
 	s, err := e.connect()
 	if err != nil {
 		return err

@@ -69,6 +69,7 @@ func TestExitCodesTellTheShellWhatToDo(t *testing.T) {
 		{"somebody else", broken(connect.CodeUnavailable, fmt.Errorf("certificate is %w", pki.ErrForeign)), exitUnreachable},
 		{"agent whose time is over", broken(connect.CodeUnavailable, fmt.Errorf("certificate %w", pki.ErrExpired)), exitUnreachable},
 		{"cut off", broken(connect.CodeUnknown, &url.Error{Op: "Post", Err: syscall.ECONNRESET}), exitUnreachable},
+		{"stream cut off", broken(connect.CodeCanceled, &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}), exitUnreachable},
 		{"too slow", broken(connect.CodeDeadlineExceeded, context.DeadlineExceeded), exitUnreachable},
 		{"certificate refused", broken(connect.CodeUnavailable, errors.New("remote error: tls: bad certificate")), exitForbidden},
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"strconv"
@@ -132,6 +133,9 @@ type runView struct {
 	StderrOmitted uint64    `json:"stderr_omitted,omitempty"`
 }
 
+// maxRuns is how many runs an agent lists at a time.
+const maxRuns = 20
+
 func newRunsCmd(e *env) *cobra.Command {
 	var eventID string
 	var handler, limit uint32
@@ -144,6 +148,12 @@ runs, and the first and the last 32 KiB of each output.`,
 		Example: "  secgossip handlers runs --event 6e1f0a2b4c5d6e7f8091a2b3c4d5e6f7",
 		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if id, err := hex.DecodeString(eventID); err != nil || eventID != "" && len(id) != 16 {
+				return fmt.Errorf("%w: --event %.40q: want 32 hexadecimal digits, as event prints them", errUsage, eventID)
+			}
+			if cmd.Flags().Changed("limit") && (limit == 0 || limit > maxRuns) {
+				return fmt.Errorf("%w: --limit %d: 1 to %d are allowed", errUsage, limit, maxRuns)
+			}
 			req := &secgossipv1.ListRunsRequest{EventId: eventID, Limit: limit}
 			if cmd.Flags().Changed("handler") {
 				req.Handler = &handler
@@ -168,7 +178,7 @@ runs, and the first and the last 32 KiB of each output.`,
 	flags := cmd.Flags()
 	flags.StringVar(&eventID, "event", "", "only runs for the event with this `ID`")
 	flags.Uint32Var(&handler, "handler", 0, "only runs of the handler with this `NUMBER` (default all)")
-	flags.Uint32Var(&limit, "limit", 20, "at most so many runs, 20 at most")
+	flags.Uint32Var(&limit, "limit", maxRuns, "at most so many runs, 1 to 20")
 	return cmd
 }
 

@@ -11,6 +11,7 @@ import (
 
 	secgossipv1 "github.com/secgossip/secgossip/api/secgossip/v1"
 	"github.com/secgossip/secgossip/internal/home"
+	"github.com/secgossip/secgossip/pki"
 )
 
 func newEvictCmd(e *env) *cobra.Command {
@@ -63,6 +64,9 @@ func newUnbanCmd(e *env) *cobra.Command {
 	}, &secgossipv1.RevokeRequest{Verb: "unban"})
 }
 
+// maxReason is what a revocation has room for, in bytes.
+const maxReason = 64
+
 // revokeCmd makes a command that has an identity taken back. Its argument is the name.
 func (e *env) revokeCmd(cmd *cobra.Command, req *secgossipv1.RevokeRequest) *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -70,6 +74,12 @@ func (e *env) revokeCmd(cmd *cobra.Command, req *secgossipv1.RevokeRequest) *cob
 			e.timeout = rotateTimeout
 		}
 		req.Name = args[0]
+		if _, err := pki.ParseName(req.Name); err != nil {
+			return fmt.Errorf("%w: %s %.64q: %w", errUsage, req.GetVerb(), req.GetName(), err)
+		}
+		if len(req.GetReason()) > maxReason {
+			return fmt.Errorf("%w: --reason of %d bytes: at most %d", errUsage, len(req.GetReason()), maxReason)
+		}
 		return e.call(cmd.Context(), func(ctx context.Context, s *session) error { return e.revoke(ctx, s, req) })
 	}
 	cmd.Flags().BoolVar(&req.Client, "client", false, "NAME is a client's, not a node's")

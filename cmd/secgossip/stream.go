@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -40,15 +41,19 @@ func newStreamCmd(e *env) *cobra.Command {
 		Use:   "stream [FILTER...]",
 		Short: "Show events as they happen",
 		Long: `stream shows events, queries and member changes until it is stopped. A FILTER is
-what an event handler takes: user, user:NAME, query, query:NAME, member-join,
+what an event handler takes, also several with commas between them: user, user:NAME, query, query:NAME, member-join,
 member-leave, member-failed, member-update, member-reap, member-evict,
 member-quarantine, epoch or *. With a filter for queries the
 agent waits for an answer by respond until each query's deadline.`,
-		Example: "  secgossip stream user:deploy member-failed",
+		Example: "  secgossip stream user:deploy member-failed,member-leave",
 		Args:    cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			var filters []string
+			for _, arg := range args {
+				filters = append(filters, strings.Split(arg, ",")...)
+			}
 			open := func(ctx context.Context, s *session) (receiver[*secgossipv1.StreamEventsResponse], error) {
-				return s.StreamEvents(ctx, &secgossipv1.StreamEventsRequest{Filters: args})
+				return s.StreamEvents(ctx, &secgossipv1.StreamEventsRequest{Filters: filters})
 			}
 			return follow(cmd.Context(), e, open, e.show)
 		},

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"log/slog"
 	"sync"
 	"time"
 
@@ -14,7 +13,6 @@ import (
 type runJournal struct {
 	path    string
 	cluster pki.ClusterID
-	logger  *slog.Logger
 
 	mu      sync.Mutex
 	journal *secgossip.Journal
@@ -31,11 +29,21 @@ func (j *runJournal) openLocked(now time.Time) error {
 	if j.journal != nil {
 		return nil
 	}
-	journal, err := secgossip.OpenJournal(j.path, j.cluster, now, j.logger)
+	journal, err := secgossip.OpenJournal(j.path, j.cluster, now)
 	if err == nil {
 		j.journal = journal
 	}
 	return err
+}
+
+// damaged says what was wrong with it when it was opened.
+func (j *runJournal) damaged() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.journal == nil {
+		return nil
+	}
+	return j.journal.Damaged()
 }
 
 // since returns the time from which on all runs are known. While the journal cannot be

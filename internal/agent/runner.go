@@ -68,7 +68,7 @@ func newRunner(at home.Home, settings Settings, plan plan, who account, log io.W
 	if err := at.MakeRunner(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSetup, err)
 	}
-	r.started.path, r.started.cluster, r.started.logger = filepath.Join(at.Runner(), "runs.journal"), public.Trust.Cluster(), r.logger
+	r.started.path, r.started.cluster = filepath.Join(at.Runner(), "runs.journal"), public.Trust.Cluster()
 	r.handlers, err = handler.New(handler.Config{
 		Specs:         plan.handlers,
 		Settings:      settings.handlerSettings(plan.timeout),
@@ -164,6 +164,8 @@ func (r *runner) serve(l *link.Link, running func()) (*link.Final, error) {
 func (r *runner) begin() {
 	if err := r.started.open(time.Now()); err != nil {
 		r.logger.Error("no handler is run while the journal of runs cannot be opened", "error", err)
+	} else if damaged := r.started.damaged(); damaged != nil {
+		r.logger.Warn("the journal of runs is damaged and put aside as .bad: nothing is run for events from before this start", "error", damaged)
 	}
 	if err := r.handlers.Repeat(); err != nil {
 		r.logger.Error("no run that was cut short is repeated", "error", err)

@@ -101,16 +101,18 @@ func isRefusal(err error) bool {
 }
 
 // ListMembers lists the members that a client wants.
-func (s *service) ListMembers(_ context.Context, req *secgossipv1.ListMembersRequest) (*secgossipv1.ListMembersResponse, error) {
+func (s *service) ListMembers(ctx context.Context, req *secgossipv1.ListMembersRequest) (*secgossipv1.ListMembersResponse, error) {
 	chooser, err := newChooser(req)
 	if err != nil {
 		return nil, connect.NewError(connect.CodeInvalidArgument, err.Error())
 	}
 	out := new(secgossipv1.ListMembersResponse)
-	for _, m := range s.node.Members() {
-		if chooser.wants(m) {
-			out.Members = append(out.Members, memberMessage(m))
-		}
+	chosen, err := chooser.choose(ctx, s.node.Members())
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range chosen {
+		out.Members = append(out.Members, memberMessage(m))
 	}
 	return out, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"time"
 
 	"connectrpc.com/connect/v2"
 
@@ -115,6 +116,24 @@ func newChooser(req *secgossipv1.ListMembersRequest) (c chooser, err error) {
 		}
 	}
 	return c, nil
+}
+
+// choosing is how long members are chosen at most: in a large cluster many expressions
+// that are slow each could hold a processor for minutes.
+const choosing = 5 * time.Second
+
+func (c chooser) choose(ctx context.Context, members []secgossip.Member) (chosen []secgossip.Member, err error) {
+	ctx, cancel := context.WithTimeout(ctx, choosing)
+	defer cancel()
+	for _, m := range members {
+		if ctx.Err() != nil {
+			return nil, connect.NewError(connect.CodeResourceExhausted, fmt.Sprintf("choosing members took more than %v: use fewer or simpler expressions", choosing))
+		}
+		if c.wants(m) {
+			chosen = append(chosen, m)
+		}
+	}
+	return chosen, nil
 }
 
 func (c chooser) wants(m secgossip.Member) bool {

@@ -43,10 +43,23 @@ func CheckPlace(place string) error {
 		return checkProvider(place)
 	}
 	name, ok := strings.CutPrefix(place, srvPrefix)
-	if ok && (name == "" || len(name) > 255 || strings.ContainsAny(name, " \t\n:/")) {
+	switch {
+	case ok && (name == "" || len(name) > 255 || strings.ContainsAny(name, " \t\n:/")):
 		return fmt.Errorf("%q: want %sNAME, the name of SRV records", place, srvPrefix)
+	case !ok && !isAddress(withoutZone(place)):
+		return fmt.Errorf("%.64q: want HOST, HOST:PORT, %sNAME or %s/PATH", place, srvPrefix, execPrefix)
 	}
 	return nil
+}
+
+// withoutZone is an address without what says on which link of this host it is. The
+// settings may say so, a provider may not.
+func withoutZone(address string) string {
+	before, zone, _ := strings.Cut(address, "%")
+	if i := strings.IndexByte(zone, ']'); i >= 0 {
+		return before + zone[i:]
+	}
+	return before
 }
 
 // Find returns the addresses that places stand for now, in their order: an address

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -46,12 +47,15 @@ func TestOnePlaceStandsForSoManyAddressesAtMost(t *testing.T) {
 }
 
 func TestPlacesThatCannotBeAreRefused(t *testing.T) {
-	for _, place := range []string{"srv:", "srv:a b", "srv:a:7946", "srv:a/b"} {
+	for _, place := range []string{
+		"srv:", "srv:a b", "srv:a:7946", "srv:a/b",
+		"", "web 1", "web-1:", "web-1:0", "web-1:65536", "0.0.0.0", "dns:web-1", "https://web-1", strings.Repeat("a", MaxAddress+1),
+	} {
 		if CheckPlace(place) == nil {
 			t.Errorf("%q is taken", place)
 		}
 	}
-	for _, place := range []string{"srv:_secgossip._tcp.example.org", "web-1", "203.0.113.7:7946", "[2001:db8::1]:7946"} {
+	for _, place := range []string{"srv:_secgossip._tcp.example.org", "web-1", "web-1:7946", "203.0.113.7", "203.0.113.7:7946", "2001:db8::1", "[2001:db8::1]:7946", "fe80::1%eth0", "[fe80::1%eth0]:7946"} {
 		if err := CheckPlace(place); err != nil {
 			t.Errorf("%q: %v", place, err)
 		}
