@@ -81,9 +81,12 @@ func startSecgossip(ctx context.Context, bin string, want setup) (_ system, err 
 // layers that this machine has. All agents are on one host here and their handlers the
 // same user, who may have so many more processes than one host's.
 func (s *secgossip) giveHandler(node *lab.Node) error {
-	program, output := "note-"+node.Name, s.Output(node.Name)
+	// Each in a folder of its own, as on a host of its own: what lies beside a script is
+	// linked beside its copy.
+	program, output := filepath.Join(node.Name, "note"), s.Output(node.Name)
 	settings := fmt.Sprintf("handlers:\n- {on: \"user:bench\", run: %q, writable: [%q], processes: 1024}\n", s.Program(program), output)
 	return errors.Join(
+		os.Mkdir(filepath.Dir(s.Program(program)), 0o755), os.Chmod(filepath.Dir(s.Program(program)), 0o755),
 		s.WriteProgram(program, noteScript(output)), s.Handlers.Create(output),
 		os.WriteFile(filepath.Join(s.In(node.Name), "config.yaml"), []byte(settings), 0o600),
 	)

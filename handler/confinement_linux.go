@@ -33,6 +33,7 @@ type confinement struct {
 	permissions permissions
 	logger      *slog.Logger
 	spare       spare
+	looks       chan struct{} // holds a token while the host is looked at: see newView
 }
 
 // newConfinement checks the settings and every program. It joins all problems.
@@ -45,6 +46,7 @@ func newConfinement(config Config) (*confinement, error) {
 		timeout:     config.Settings.Timeout,
 		permissions: config.Settings.permissions(),
 		logger:      config.Logger,
+		looks:       make(chan struct{}, 1),
 	}
 	var problems []error
 	report := func(err error) {

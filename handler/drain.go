@@ -13,11 +13,7 @@ const drainLook = 20 * time.Millisecond
 func (r *Runner) Drain(ctx context.Context) bool {
 	look := time.NewTicker(drainLook)
 	defer look.Stop()
-	// An event is for a moment neither in its queue nor a run: it must look idle twice.
-	for looks := 0; looks < 2; {
-		if looks++; !r.idle() {
-			looks = 0
-		}
+	for !r.idle() {
 		select {
 		case <-ctx.Done():
 			return false
@@ -27,14 +23,15 @@ func (r *Runner) Drain(ctx context.Context) bool {
 	return true
 }
 
-// idle reports whether no handler has anything to do.
+// idle reports whether no handler has anything to do, nor one that was taken out. The
+// order counts: an event is in hand before it is out of its queue.
 func (r *Runner) idle() bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	for _, w := range r.handlers {
-		if waiting, _, _ := w.queue.counts(); waiting > 0 || w.running.Load() > 0 {
+		if waiting, _, _ := w.queue.counts(); waiting > 0 {
 			return false
 		}
 	}
-	return true
+	return r.inHand.Load() == 0
 }

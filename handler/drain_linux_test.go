@@ -32,3 +32,25 @@ func TestDrainEndsThoughAHandlerHangs(t *testing.T) {
 		t.Error("a handler that hangs counts as done")
 	}
 }
+
+func TestDrainWaitsForARunOfAHandlerThatIsGone(t *testing.T) {
+	results := make(chan Result, 1)
+	dir := granted(t)
+	spec := everyEvent(script(t, "until [ -e "+dir+"/go ]; do sleep 0.01; done"))
+	spec.Settings = Settings{Writable: []string{dir}}
+	r := launch(t, Config{Specs: []Spec{spec}, OnResult: func(r Result) { results <- r }})
+	r.Dispatch(unique(t))
+	until(t, "it runs", func() bool { return r.Stats()[0].Running == 1 })
+	reload(t, r)
+	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if r.Drain(short) {
+		t.Error("it is not waited for")
+	}
+	write(t, dir+"/go", "", 0o644)
+	long, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if !r.Drain(long) || len(results) != 1 {
+		t.Errorf("%d runs are over, want one", len(results))
+	}
+}

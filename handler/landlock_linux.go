@@ -140,18 +140,17 @@ func readable(dir string, private []string) (dirs, files []string) {
 			return nil, nil
 		}
 	}
-	// A directory this user cannot list is one it has no rights in.
+	// A directory this user cannot list is one it has no rights in, and in one that it
+	// cannot enter it can read nothing.
 	entries, err := os.ReadDir(dir)
-	if err != nil {
+	if err != nil || unix.Access(dir, unix.X_OK) != nil {
 		return nil, nil
 	}
 	for _, entry := range entries {
 		path := filepath.Join(dir, entry.Name())
-		// An entry that cannot be looked at is one that cannot be read.
-		info, err := entry.Info()
 		switch {
-		case err != nil, info.Mode()&os.ModeSymlink != 0: // What a link leads to counts, not the link.
-		case info.IsDir():
+		case entry.Type()&os.ModeSymlink != 0: // What a link leads to counts, not the link.
+		case entry.IsDir():
 			moreDirs, moreFiles := readable(path, private)
 			dirs = append(dirs, moreDirs...)
 			files = append(files, moreFiles...)

@@ -3,6 +3,7 @@ package handler
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 )
 
 // queue holds the events that wait for one handler. Threat C14: push never
@@ -17,6 +18,7 @@ type queue struct {
 	overflowing bool
 	ready       chan struct{} // holds a token when the queue may not be empty
 	lost        func(Event)   // is told of what had to go; nil: nobody is
+	inHand      *atomic.Int64 // counts the events that were taken, until done
 }
 
 // maxQueuedPayload bounds the payloads that wait for one handler, in bytes: as many of the
@@ -25,7 +27,7 @@ type queue struct {
 const maxQueuedPayload = DefaultQueue << 20
 
 func newQueue(size int) *queue {
-	return &queue{events: make([]Event, size), ready: make(chan struct{}, 1)}
+	return &queue{events: make([]Event, size), ready: make(chan struct{}, 1), inHand: new(atomic.Int64)}
 }
 
 // push adds e, in place of the oldest events if there is no room. It reports
@@ -57,7 +59,7 @@ func (q *queue) wake() {
 	}
 }
 
-// pop waits for the oldest event. It returns false once ctx is done, even
+// pop waits for the oldest event, which is in hand until done. It returns false once ctx is done, even
 // when events are waiting: they are not run any more.
 func (q *queue) pop(ctx context.Context) (Event, bool) {
 	for {
@@ -74,12 +76,14 @@ func (q *queue) pop(ctx context.Context) (Event, bool) {
 	}
 }
 
+// take takes the oldest event, which is in hand until done.
 func (q *queue) take() (Event, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.length == 0 {
 		return Event{}, false
 	}
+	q.inHand.Add(1)
 	e := q.removeLocked()
 	if q.length == 0 {
 		q.overflowing = false
@@ -88,6 +92,9 @@ func (q *queue) take() (Event, bool) {
 	}
 	return e, true
 }
+
+// done says that an event that was taken is dealt with.
+func (q *queue) done() { q.inHand.Add(-1) }
 
 // removeLocked takes the oldest event out.
 func (q *queue) removeLocked() Event {

@@ -121,3 +121,22 @@ func TestHistoryKeepsTheLatestWithoutPayloads(t *testing.T) {
 		}
 	}
 }
+
+// Between its queue and its run an event is neither.
+func TestAnEventThatWasTakenIsInHandUntilItIsDone(t *testing.T) {
+	r := new(Runner)
+	w := &worker{queue: newQueue(2)}
+	w.queue.inHand, r.handlers = &r.inHand, []*worker{w}
+	w.queue.push(Event{})
+	for step, want := range []bool{false, false, true} {
+		if got := r.idle(); got != want {
+			t.Errorf("after %d steps it is idle: %t, want %t", step, got, want)
+		}
+		switch step {
+		case 0:
+			w.queue.take()
+		case 1:
+			w.queue.done()
+		}
+	}
+}

@@ -80,6 +80,7 @@ func (r *Runner) Reload(specs []Spec, settings Settings) (Changes, error) {
 			old.retire()
 			for e, ok := old.queue.take(); ok; e, ok = old.queue.take() {
 				w.push(e)
+				old.queue.done()
 			}
 			delete(before, w.title)
 		} else {
@@ -111,7 +112,7 @@ func (r *Runner) newWorker(config Config, spec Spec, title string, confine *conf
 		done:       make(chan struct{}),
 	}
 	w.queries = r.queries
-	w.queue.lost = w.queries.ended
+	w.queue.lost, w.queue.inHand = w.queries.ended, &r.inHand
 	w.retired, w.retire = context.WithCancel(r.ctx)
 	return w
 }

@@ -48,9 +48,7 @@ func (c *confinement) run(ctx context.Context, path string, e Event) Result {
 // had been none: nothing of the program has run, and the spare is dead.
 func (c *confinement) runOpened(ctx context.Context, p *program, path string, e Event, change func(*prepared) error) Result {
 	if change == nil {
-		s, old := c.spare.take(p)
-		defer old.end()
-		if s != nil {
+		if s := c.spare.take(p); s != nil {
 			result, again := s.run(ctx, p, path, e, nil)
 			if !again || ctx.Err() != nil {
 				return result
@@ -87,7 +85,7 @@ func (s *shim) run(ctx context.Context, p *program, path string, e Event, change
 		err = s.start(run.executed())
 	}
 	if err != nil {
-		return notRun(err), false
+		return notRun(err), s.view != nil
 	}
 	result, again = run.supervise(ctx)
 	result.spare = s.view != nil

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -24,6 +25,7 @@ type Runner struct {
 	ctx     context.Context // ends when Close is called
 	stop    context.CancelFunc
 	workers sync.WaitGroup
+	inHand  atomic.Int64 // events that workers have taken and not yet dealt with
 
 	reloading sync.Mutex // held while handlers change
 	mu        sync.RWMutex

@@ -2,6 +2,7 @@ package handler
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,19 +28,26 @@ type spare struct {
 	shim     *shim // nil: none
 	starting bool
 	over     bool
+
+	ending sync.WaitGroup // those that were of no use; grows under mu, until over
 }
 
 // keepSpare starts a spare for the program at path unless there is one. That it cannot
 // be is no matter: the next run will say why.
 func (c *confinement) keepSpare(path string) {
-	if !c.spare.begin() {
-		return
+	if c.spare.begin() {
+		c.spare.set(c.trySpare(path))
 	}
+}
+
+// trySpare starts a spare. It is nil if it cannot.
+func (c *confinement) trySpare(path string) *shim {
 	s, err := c.newSpare(path)
 	if err != nil {
 		c.logger.Debug("spare not started", "err", err)
+		return nil
 	}
-	c.spare.set(s)
+	return s
 }
 
 // begin reports whether a spare is to be started.
@@ -90,16 +98,43 @@ func (c *confinement) newSpare(path string) (*shim, error) {
 	return s, nil
 }
 
-// take returns the spare, which is the caller's then, or what is to be ended because
-// it is not as one that would be started now for this program. Either may be nil.
-func (p *spare) take(program *program) (s, old *shim) {
+// take returns the spare, which is the caller's then. It is nil if there is none, or none
+// that is as one that would be started now for this program.
+func (p *spare) take(program *program) *shim {
 	p.mu.Lock()
-	s, p.shim = p.shim, nil
+	s := p.shim
+	p.shim = nil
 	p.mu.Unlock()
-	if s != nil && !s.fresh(program) {
-		return nil, s
+	if s == nil || s.fresh(program) {
+		return s
 	}
-	return s, nil
+	p.drop(s)
+	return nil
+}
+
+// drop ends a spare that is of no use, without having an event wait for that.
+func (p *spare) drop(s *shim) {
+	p.mu.Lock()
+	over := p.over
+	if !over {
+		p.ending.Go(s.end)
+	}
+	p.mu.Unlock()
+	if over {
+		s.end()
+	}
+}
+
+// lend takes the spare out for somebody who will set it, or another. It is nil if there
+// is none.
+func (p *spare) lend() *shim {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.shim
+	if s != nil {
+		p.shim, p.starting = nil, true
+	}
+	return s
 }
 
 // end ends the spare, for ever.
@@ -109,6 +144,7 @@ func (p *spare) end() {
 	p.shim, p.over = nil, true
 	p.mu.Unlock()
 	s.end()
+	p.ending.Wait()
 }
 
 // watchSpare replaces a spare that is of no use any more, and ends it with its handler.
@@ -128,21 +164,20 @@ func (c *confinement) watchSpare(ctx context.Context, path string) {
 
 // renewSpare replaces a spare that is not as one that would be started now.
 func (c *confinement) renewSpare(path string) {
-	p, err := openProgram(path, c.agentUID)
-	if err == nil {
-		defer p.close()
+	s := c.spare.lend()
+	if s == nil {
+		return
 	}
-	c.spare.mu.Lock()
-	s := c.spare.shim
-	stale := s != nil && (err != nil || !s.fresh(p))
-	if stale {
-		c.spare.shim = nil
+	fresh := false
+	if p, err := openProgram(path, c.agentUID); err == nil {
+		fresh = s.fresh(p)
+		p.close()
 	}
-	c.spare.mu.Unlock()
-	if stale {
+	if !fresh {
 		s.end()
-		c.keepSpare(path)
+		s = c.trySpare(path)
 	}
+	c.spare.set(s)
 }
 
 // fresh reports whether a spare that has waited is as one that would be started now:
@@ -181,36 +216,67 @@ type seen struct {
 	mode, uid, gid uint32
 }
 
+// errNoView says that the host does not let itself be looked at in time.
+var errNoView = errors.New("a path that the handler may use does not answer, or an earlier look at one")
+
+// newView looks at the host, for answerTime at most. On a file system whose server is
+// gone a look comes back late or never: the next one waits for it, so that there is one
+// at a time.
 func (c *confinement) newView(executed *os.File) (*view, error) {
-	var v view
-	var err error
-	if v.mounts, err = unix.Open("/proc/self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+	patience := time.NewTimer(answerTime)
+	defer patience.Stop()
+	select {
+	case c.looks <- struct{}{}:
+	case <-patience.C:
+		return nil, errNoView
+	}
+	v := new(view)
+	var stat unix.Stat_t
+	if err := unix.Fstat(int(executed.Fd()), &stat); err != nil {
+		<-c.looks
 		return nil, err
 	}
-	if err = unix.Uname(&v.names); err == nil {
-		err = c.look(&v, executed)
+	v.add(&stat, false)
+	looked, late := make(chan error), make(chan struct{})
+	go func() {
+		err := c.look(v)
+		<-c.looks
+		select {
+		case looked <- err:
+		case <-late:
+			v.close()
+		}
+	}()
+	select {
+	case err := <-looked:
+		if err != nil {
+			v.close()
+			return nil, err
+		}
+		return v, nil
+	case <-patience.C:
+		close(late)
+		return nil, errNoView
 	}
-	if err != nil {
-		v.close()
-		return nil, err
-	}
-	return &v, nil
 }
 
-// look notes everything that restrictFiles makes rules of.
-func (c *confinement) look(v *view, executed *os.File) error {
-	var stat unix.Stat_t
-	add := func(entries bool) {
-		s := seen{dev: uint64(stat.Dev), ino: stat.Ino}
-		if entries {
-			s.written, s.mode, s.uid, s.gid = stat.Mtim, stat.Mode, stat.Uid, stat.Gid
-		}
-		v.seen = append(v.seen, s)
+func (v *view) add(stat *unix.Stat_t, entries bool) {
+	s := seen{dev: uint64(stat.Dev), ino: stat.Ino}
+	if entries {
+		s.written, s.mode, s.uid, s.gid = stat.Mtim, stat.Mode, stat.Uid, stat.Gid
 	}
-	if err := unix.Fstat(int(executed.Fd()), &stat); err != nil {
+	v.seen = append(v.seen, s)
+}
+
+// look notes everything else that restrictFiles makes rules of, and the mounts.
+func (c *confinement) look(v *view) (err error) {
+	if v.mounts, err = unix.Open("/proc/self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
 		return err
 	}
-	add(false)
+	if err := unix.Uname(&v.names); err != nil {
+		return err
+	}
+	var stat unix.Stat_t
 	for _, path := range c.writable {
 		fd, err := openWritable(path)
 		if err != nil {
@@ -221,13 +287,13 @@ func (c *confinement) look(v *view, executed *os.File) error {
 		if err != nil {
 			return err
 		}
-		add(false)
+		v.add(&stat, false)
 	}
 	for _, path := range c.roots() {
 		if err := unix.Stat(path, &stat); err != nil {
 			stat = unix.Stat_t{} // It need not be there.
 		}
-		add(false)
+		v.add(&stat, false)
 	}
 	for _, path := range c.private {
 		for path != "/" {
@@ -235,7 +301,7 @@ func (c *confinement) look(v *view, executed *os.File) error {
 			if err := unix.Stat(path, &stat); err != nil {
 				return err
 			}
-			add(true)
+			v.add(&stat, true)
 		}
 	}
 	return nil
@@ -250,6 +316,6 @@ func (v *view) silent(hatch int) bool {
 
 func (v *view) close() {
 	if v != nil {
-		unix.Close(v.mounts)
+		unix.Close(v.mounts) // -1 if there is none
 	}
 }

@@ -135,6 +135,9 @@ func TestASpareThatIsOfNoUseCostsNoRun(t *testing.T) {
 				t.Error(err)
 			}
 		}, false},
+		"with something in its script's place": {func(t *testing.T, s *shim) {
+			write(t, filepath.Join(s.dir.program, "handler.sh"), "echo planted", 0o755)
+		}, true},
 		"with something in its scratch": {func(t *testing.T, s *shim) { write(t, s.dir.work+"/planted", "", 0o644) }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -145,8 +148,7 @@ func TestASpareThatIsOfNoUseCostsNoRun(t *testing.T) {
 			pid := s.pid
 			row.spoil(t, s)
 			if !row.taken {
-				got, old := c.spare.take(opened(t, program))
-				if old.end(); got != nil || old != s {
+				if c.spare.take(opened(t, program)) != nil {
 					t.Fatal("the spare was taken")
 				}
 			}
@@ -158,6 +160,52 @@ func TestASpareThatIsOfNoUseCostsNoRun(t *testing.T) {
 			}
 			gone(t, "the spare", pid)
 		})
+	}
+}
+
+// A spare that is of no use does not live as long as the run that found that out.
+func TestASpareThatIsOfNoUseEndsAtOnce(t *testing.T) {
+	dir := granted(t)
+	program := script(t, "until [ -e "+dir+"/go ]; do sleep 0.01; done")
+	c := confined(t, Settings{Writable: []string{dir}})
+	s := spared(t, c, program)
+	pid := s.pid
+	write(t, s.dir.work+"/planted", "", 0o644)
+	over := make(chan Result, 1)
+	go func() { over <- c.run(t.Context(), program, anEvent) }()
+	gone(t, "the spare", pid)
+	select {
+	case result := <-over:
+		t.Errorf("the run was over before: %v", result.Err)
+	default:
+	}
+	write(t, dir+"/go", "", 0o644)
+	if got := receive(t, over); !got.Done() {
+		t.Error(got.ExitCode, got.Err)
+	}
+}
+
+// A path that a handler may use can lie on a server that is gone. Whoever looks at it
+// waits, and no run, nor the end of the handler, waits for that.
+func TestAHostThatCannotBeLookedAtKeepsNobodyWaiting(t *testing.T) {
+	program := script(t, "exit 0")
+	c := confined(t, Settings{})
+	s := spared(t, c, program)
+	pid := s.pid
+	c.looks <- struct{}{} // somebody looks, and does not come back
+	over := make(chan Result, 1)
+	go func() { over <- c.run(t.Context(), program, anEvent) }()
+	if got := receive(t, over); !got.Done() || got.spare {
+		t.Errorf("exit %d, %v, by the spare %t, want a run of a shim of its own", got.ExitCode, got.Err, got.spare)
+	}
+	gone(t, "the spare", pid)
+	c.keepSpare(program)
+	if c.waiting() != nil {
+		t.Error("there is a spare of which nobody knows what it was made of")
+	}
+	<-c.looks
+	if c.keepSpare(program); c.waiting() == nil {
+		t.Error("there is no spare when all can be looked at again")
 	}
 }
 

@@ -107,6 +107,7 @@ func (w *worker) work(r *Runner) {
 		if w.onResult != nil {
 			w.onResult(result)
 		}
+		w.queue.done()
 	}
 }
 

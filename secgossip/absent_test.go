@@ -94,3 +94,34 @@ func copyFolder(t *testing.T, from, to string) {
 		}
 	}
 }
+
+// News that a member is back may miss a node. It hears the member itself, and does not
+// wait for its turn among many.
+func TestMemberThatIsHeardAlthoughItFailedIsTriedNext(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, _, d := c.three()
+		time.Sleep(freshFor)
+		picks := func() (times int) {
+			a.node.members.set(d.name, StatusFailed, nil)
+			for range 100 {
+				if p := a.node.toTry(); p != nil && string(p.Name) == d.name {
+					times++
+				}
+			}
+			a.node.members.set(d.name, StatusAlive, nil)
+			return times
+		}
+		if err := d.node.transport.Report(d.node.roster.Get("a")); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if got := picks(); got != 100 {
+			t.Errorf("a member whose packets come was tried %d times of 100", got)
+		}
+		c.net.Block(d.addr.Addr(), a.addr.Addr())
+		time.Sleep(heardFor + time.Second)
+		if got := picks(); got < 10 || got > 90 {
+			t.Errorf("a member that is not heard was tried %d times of 100, want about a third: there are three", got)
+		}
+	})
+}

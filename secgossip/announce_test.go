@@ -271,6 +271,9 @@ func TestPayloadThatNobodyGaveIsNamedWhenItsEventExpires(t *testing.T) {
 				t.Error("b still waits for it")
 			}
 		}
+		if p := b.node.pulls; len(p.clients.has)+len(p.of)+len(p.from) != 0 {
+			t.Errorf("%v, %v and %v are counted, and nothing is wanted", p.clients.has, p.of, p.from)
+		}
 	})
 }
 
@@ -310,22 +313,25 @@ func TestClientHearsThatLargeEventsComeTooFast(t *testing.T) {
 		a, b, _ := c.three()
 		const most = 16
 		a.node.payloads.most = most
-		client := c.client("memo", "event:*")
+		memo, other := c.client("memo", "event:*"), c.client("other", "event:*")
 		var want []string
-		for i := 0; ; i++ {
-			err := client.fireLarge(a, "deploy", aPayload(i, 600))
-			if errors.Is(err, ErrBusy) {
-				break
-			} else if err != nil || i > most {
-				t.Fatalf("event %d: %v", i, err)
+		for _, by := range []*client{memo, other} {
+			for i := 0; i <= most; i++ {
+				payload := aPayload(len(want), 600)
+				err := by.fireLarge(a, "deploy", payload)
+				if errors.Is(err, ErrBusy) {
+					break
+				} else if err != nil {
+					t.Fatalf("event %d: %v", len(want), err)
+				}
+				want = append(want, sumOf("deploy", payload))
 			}
-			want = append(want, sumOf("deploy", aPayload(i, 600)))
 		}
 		if len(want) != most {
-			t.Errorf("%d were taken, want %d", len(want), most)
+			t.Errorf("%d were taken of two clients, want %d", len(want), most)
 		}
 		time.Sleep(payloadAge)
-		if err := client.fireLarge(a, "deploy", aPayload(1000, 600)); err != nil {
+		if err := memo.fireLarge(a, "deploy", aPayload(1000, 600)); err != nil {
 			t.Errorf("after a minute: %v", err)
 		}
 		time.Sleep(10 * time.Second)

@@ -149,7 +149,8 @@ func TestGenuineEventRunsOnceForEver(t *testing.T) {
 // before its start is not run, give or take what clocks may be apart.
 func TestEventFromBeforeTheStartIsRefusedWhenTheJournalIsLost(t *testing.T) {
 	for name, lose := range map[string]func(path string) error{
-		"gone": os.Remove,
+		"gone":    os.Remove,
+		"emptied": func(path string) error { return os.Truncate(path, 0) },
 		"damaged": func(path string) error {
 			content, err := os.ReadFile(path)
 			if err == nil {

@@ -8,7 +8,8 @@ import (
 )
 
 // Info returns the node's own figures in sections, in the manner of Serf. It
-// holds no name but our own, no payload and no key.
+// holds no payload, no key, and no names but our own, the acting keeper's and those of
+// members in quarantine.
 func (n *Node) Info() map[string]map[string]string {
 	members := make(map[Status]int)
 	all := n.Members()
@@ -51,7 +52,8 @@ func (n *Node) Info() map[string]map[string]string {
 			"keeper":  cmp.Or(n.ActingKeeper(), "none"),
 			"kept":    n.epochsKept(),
 		},
-		"disk": n.unwritten.list(),
+		"disk":       n.unwritten.list(),
+		"quarantine": n.quarantine.list(),
 		"clock": {
 			"offset":   clock.offset.Round(time.Second).String(),
 			"compared": strconv.Itoa(clock.clocks - 1),

@@ -28,14 +28,15 @@ import (
 //	key 16 | expires 8, unix milliseconds, big-endian | CRC-32 (IEEE) of these 24, 4
 //
 // The first entry says whose journal it is: its key is the beginning of the cluster id,
-// and it never expires. The entry of key zero, which no hash is, says instead from when
+// and it never expires. A file is put in place with it, so one without was emptied since,
+// and counts as damaged. The entry of key zero, which no hash is, says instead from when
 // on everything that was accepted is there: a journal that was new or damaged at its
 // start does not know what was before, and still does not at the start after that.
 //
 // An entry cut short by a crash is cut off at the next start: its event was not
-// run. A file with an entry that is damaged otherwise is put aside as .bad, and what reads
-// of it is used all the same. Entries of expired events are left out whenever the file is written anew,
-// at the start and when it has grown; an expired event is refused anyway.
+// run. A file that is damaged otherwise is put aside as .bad, and what reads of it is
+// used all the same. Entries of expired events are left out whenever the file is written
+// anew, at the start and when it has grown; an expired event is refused anyway.
 type Journal struct {
 	path    string // empty: memory only
 	cluster pki.ClusterID
@@ -98,7 +99,7 @@ func OpenJournal(path string, cluster pki.ClusterID, now time.Time) (*Journal, e
 		return nil, fmt.Errorf("event journal: %w", err)
 	}
 	if damaged > 0 {
-		j.damaged = fmt.Errorf("%s: %w: %d entries", path, errDamaged, damaged)
+		j.damaged = fmt.Errorf("%s: %w: %d entries do not read or are missing", path, errDamaged, damaged)
 		// The file is replaced below. Its second name keeps it, for whoever wants to know
 		// why; where no such name can be made, the journal is no worse for it.
 		bad := path + ".bad"
@@ -224,9 +225,14 @@ func (j *Journal) load(now time.Time) (damaged int, err error) {
 	defer file.Close()
 	in := bufio.NewReaderSize(file, 64<<10)
 	var entry [journalEntrySize]byte
+	owned := false
 	for {
 		_, err := io.ReadFull(in, entry[:])
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			if !owned {
+				j.since = now
+				damaged++
+			}
 			j.trim(maxJournal)
 			return damaged, nil
 		}
@@ -245,6 +251,7 @@ func (j *Journal) load(now time.Time) (damaged int, err error) {
 				return 0, fmt.Errorf("%s: %w: of cluster %x..., and this is %s; move the file away, or use the home that it belongs to",
 					j.path, pki.ErrForeign, key[:8], j.cluster)
 			}
+			owned = true
 		case key == sinceKey:
 			if expires.After(now) { // the clock was ahead then
 				expires = now

@@ -114,6 +114,57 @@ func TestJournalKnowsForAnHourSinceWhenItIsComplete(t *testing.T) {
 	since(later.Add(sinceLife), time.Time{}, "after that")
 }
 
+// A file that is there and does not say whose it is, was emptied: all that it knew is lost.
+// One that never was, or was not put in place yet when a crash came, is new.
+func TestEmptiedJournalCountsAsLost(t *testing.T) {
+	later := journalNow.Add(2 * sinceLife)
+	for claim, test := range map[string]struct {
+		change  func(path string) error
+		since   time.Time // as the next start has it
+		damaged bool
+	}{
+		"untouched": {func(string) error { return nil }, time.Time{}, false},
+		"emptied":   {func(path string) error { return os.Truncate(path, 0) }, later, true},
+		"cut short": {func(path string) error { return os.Truncate(path, journalEntrySize-1) }, later, true},
+		"without its beginning": {func(path string) error {
+			content, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			return os.WriteFile(path, content[journalEntrySize:], 0o600)
+		}, later, true},
+		"gone":             {os.Remove, later, false},
+		"not yet in place": {func(path string) error { return os.Rename(path, path+".new") }, later, false},
+	} {
+		path := filepath.Join(t.TempDir(), "events.journal")
+		open := func(now time.Time) *Journal {
+			j, err := OpenJournal(path, journalCluster, now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return j
+		}
+		j := open(journalNow)
+		accept(t, j, 1, true)
+		j.Close()
+		j = open(later.Add(-time.Minute)) // since then nothing is missing in it
+		j.Close()
+		if err := test.change(path); err != nil {
+			t.Fatal(err)
+		}
+		for start := range 2 { // and the second start does not know more, and does not complain
+			j = open(later)
+			if !j.Since().Equal(test.since) {
+				t.Errorf("%s: complete since %v, want %v", claim, j.Since(), test.since)
+			}
+			if err := j.Damaged(); (err != nil) != (test.damaged && start == 0) {
+				t.Errorf("%s: at start %d: %v", claim, start, err)
+			}
+			j.Close()
+		}
+	}
+}
+
 func TestDamagedEntryHidesNoOther(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "events.journal")
 	j := openTestJournal(t, path, journalNow)
@@ -250,7 +301,7 @@ func TestTooLargeAJournalKeepsWhatExpiresLast(t *testing.T) {
 
 func TestJournalFileShrinksWhileRunning(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "events.journal")
-	var content []byte
+	content := appendEntry(nil, journalKey(journalCluster[:16]), never)
 	for i := range minCompact/journalEntrySize + 1 {
 		content = appendEntry(content, journalKey{byte(i), byte(i >> 8), byte(i >> 16), 1}, journalNow.Add(time.Minute))
 	}

@@ -27,5 +27,5 @@ func (l *RevocationList) Learn(items [][]byte) { l.held.Learn(items) }
 func (n *Node) SignedRevocations() [][]byte { return n.revocations.Revocations() }
 
 // Since returns the time from which on the journal knows all that was accepted: it was
-// new then, or damaged. It is the zero time if nothing can be missing.
+// new then, damaged or emptied. It is the zero time if nothing can be missing.
 func (j *Journal) Since() time.Time { return j.since }

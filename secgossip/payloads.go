@@ -41,6 +41,7 @@ type payloadDigest = [sha256.Size]byte
 
 type heldPayload struct {
 	digest  payloadDigest
+	client  [32]byte // who signed its event; zero, which no key is: found at the start
 	size    int
 	expires time.Time
 	since   time.Time
@@ -67,6 +68,15 @@ const (
 
 // errPayloadsFull means that large events come faster than they are spread. It is ErrBusy.
 var errPayloadsFull = fmt.Errorf("%w: the payloads of the last minute are %d or have %d MiB", ErrBusy, maxPayloads, maxPayloadBytes>>20)
+
+// errPayloadsOfOne means that those of one client do. It is ErrBusy.
+var errPayloadsOfOne = fmt.Errorf("%w: one client's payloads of the last minute are %d or have %d MiB", ErrBusy,
+	payloadsOfOne(maxPayloads), payloadsOfOne(maxPayloadBytes>>20))
+
+// payloadsOfOne is how much of a bound is one client's at most. What was found at the start
+// is in nobody's share, for nobody knows whose it is: it is safe for a minute, as everything
+// is, and for that long a client may have more than its share.
+func payloadsOfOne(most int) int { return most * 3 / 4 }
 
 func newPayloads(folder string) *payloads {
 	p := &payloads{
@@ -159,17 +169,55 @@ func (p *payloads) has(digest payloadDigest, size int) bool {
 	return h != nil && h.size == size
 }
 
-// room reports whether one more payload of this size can be kept.
-func (p *payloads) room(size int, now time.Time) bool {
+// room reports whether one more payload of this size can be kept for a client.
+func (p *payloads) room(client [32]byte, size int, now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	count, bytes := len(p.held), p.bytes
-	for e := p.ages.Front(); e != nil; e = e.Next() {
-		if h := e.Value.(*heldPayload); h.spare(now) {
-			count, bytes = count-1, bytes-h.size
+	return p.roomLocked(client, size, now) == nil
+}
+
+// roomLocked says why there is none.
+//
+// Threat C10: one client, whatever it fires, leaves room for others.
+func (p *payloads) roomLocked(client [32]byte, size int, now time.Time) error {
+	all, own := p.filledLocked(client, func(h *heldPayload) bool { return !h.spare(now) })
+	switch {
+	case p.fullOfOne(own, size):
+		return errPayloadsOfOne
+	case p.full(all, size):
+		return errPayloadsFull
+	}
+	return nil
+}
+
+// filled is what some payloads take.
+type filled struct{ count, bytes int }
+
+func (f *filled) add(h *heldPayload) { f.count, f.bytes = f.count+1, f.bytes+h.size }
+
+func (f *filled) remove(h *heldPayload) { f.count, f.bytes = f.count-1, f.bytes-h.size }
+
+// filledLocked is what those payloads take that count, and a client's among them.
+func (p *payloads) filledLocked(client [32]byte, counts func(*heldPayload) bool) (all, own filled) {
+	for _, h := range p.held {
+		if !counts(h) {
+			continue
+		}
+		all.add(h)
+		if h.client == client {
+			own.add(h)
 		}
 	}
-	return count < p.most && bytes+size <= p.mostBytes
+	return all, own
+}
+
+// full reports whether one more of this size is too much.
+func (p *payloads) full(all filled, size int) bool {
+	return all.count >= p.most || all.bytes+size > p.mostBytes
+}
+
+func (p *payloads) fullOfOne(own filled, size int) bool {
+	return own.count >= payloadsOfOne(p.most) || own.bytes+size > payloadsOfOne(p.mostBytes)
 }
 
 // spare reports whether a payload may go for a newer one.
@@ -177,20 +225,32 @@ func (h *heldPayload) spare(now time.Time) bool {
 	return !now.Before(h.expires) || now.Sub(h.since) >= payloadAge
 }
 
-// makeRoomLocked takes out what has expired, and the oldest ones of which there are too
-// many.
-func (p *payloads) makeRoomLocked(size int, now time.Time) (out []*heldPayload, ok bool) {
-	full := func() bool { return len(p.held) >= p.most || p.bytes+size > p.mostBytes }
-	out = p.expireLocked(now)
-	for e := p.ages.Front(); e != nil && full(); {
-		h := e.Value.(*heldPayload)
-		e = e.Next()
-		if h.spare(now) {
+// makeRoomLocked takes out what has expired and, if that makes room, the oldest ones of
+// which there are too many: first of the client's own.
+func (p *payloads) makeRoomLocked(client [32]byte, size int, now time.Time) ([]*heldPayload, error) {
+	out := p.expireLocked(now)
+	if err := p.roomLocked(client, size, now); err != nil {
+		return out, err
+	}
+	all, own := p.filledLocked(client, func(*heldPayload) bool { return true })
+	take := func(goes func(*heldPayload) bool) {
+		for e := p.ages.Front(); e != nil; {
+			h := e.Value.(*heldPayload)
+			e = e.Next()
+			if !h.spare(now) || !goes(h) {
+				continue
+			}
 			p.removeLocked(h)
 			out = append(out, h)
+			all.remove(h)
+			if h.client == client {
+				own.remove(h)
+			}
 		}
 	}
-	return out, !full()
+	take(func(h *heldPayload) bool { return h.client == client && p.fullOfOne(own, size) })
+	take(func(*heldPayload) bool { return p.full(all, size) })
+	return out, nil
 }
 
 // expireLocked takes out what has expired.
@@ -204,9 +264,9 @@ func (p *payloads) expireLocked(now time.Time) (out []*heldPayload) {
 	return out
 }
 
-// put keeps a payload whose digest was checked, until its event expires. On return it is
-// on disk. Errors: ErrBusy, and what writing gives.
-func (p *payloads) put(digest payloadDigest, content []byte, expires, now time.Time) error {
+// put keeps a payload whose digest was checked, until its event expires, for the client
+// that signed the event. On return it is on disk. Errors: ErrBusy, and what writing gives.
+func (p *payloads) put(client [32]byte, digest payloadDigest, content []byte, expires, now time.Time) error {
 	patience := time.NewTimer(payloadWait)
 	defer patience.Stop()
 	select {
@@ -215,18 +275,18 @@ func (p *payloads) put(digest payloadDigest, content []byte, expires, now time.T
 	case <-patience.C:
 		return ErrBusy
 	}
-	next := &heldPayload{digest: digest, size: len(content), expires: expires, since: now}
+	next := &heldPayload{digest: digest, client: client, size: len(content), expires: expires, since: now}
 	p.mu.Lock()
 	before := p.held[digest]
 	if before != nil && !before.expires.Before(expires) {
 		p.mu.Unlock()
 		return nil
 	}
-	out, ok := p.makeRoomLocked(len(content), now)
+	out, err := p.makeRoomLocked(client, len(content), now)
 	p.mu.Unlock()
 	p.unlink(out)
-	if !ok && before == nil {
-		return errPayloadsFull
+	if err != nil && before == nil {
+		return err
 	}
 	if p.folder == "" {
 		next.content = content
@@ -289,7 +349,7 @@ func (n *Node) keepPayload(event Event, payload []byte) error {
 	if len(payload) != event.Size || sha256.Sum256(payload) != event.Digest {
 		return ErrPayload
 	}
-	err := n.payloads.put(event.Digest, payload, event.Expires, n.now())
+	err := n.payloads.put(event.ClientKey, event.Digest, payload, event.Expires, n.now())
 	if err != nil && !errors.Is(err, ErrBusy) {
 		n.logger.Error("event not accepted", slog.String("event", event.Name), slog.Any("error", err))
 	}

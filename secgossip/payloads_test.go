@@ -19,10 +19,13 @@ func aPayload(number, size int) []byte {
 	return append(bytes.Repeat([]byte{'x'}, size-8), fmt.Sprintf("%08d", number)...)
 }
 
+// signer is one of ten clients, by the last digit of a payload.
+func signer(content []byte) [32]byte { return [32]byte{content[len(content)-1]} }
+
 func (p *payloads) mustPut(t *testing.T, content []byte, expires, now time.Time) payloadDigest {
 	t.Helper()
 	digest := sha256.Sum256(content)
-	if err := p.put(digest, content, expires, now); err != nil {
+	if err := p.put(signer(content), digest, content, expires, now); err != nil {
 		t.Fatal(err)
 	}
 	return digest
@@ -49,12 +52,12 @@ func TestPayloadsAreBounded(t *testing.T) {
 		}
 		one := aPayload(1000, 1000)
 		late := now.Add(payloadAge - time.Millisecond)
-		if err := p.put(sha256.Sum256(one), one, late.Add(time.Hour), late); !errors.Is(err, ErrBusy) || p.room(1000, late) {
-			t.Errorf("one more: got %v, and room is %t; want ErrBusy", err, p.room(1000, late))
+		if err := p.put(signer(one), sha256.Sum256(one), one, late.Add(time.Hour), late); !errors.Is(err, ErrBusy) || p.room(signer(one), 1000, late) {
+			t.Errorf("one more: got %v, and room is %t; want ErrBusy", err, p.room(signer(one), 1000, late))
 		}
 		p.mustPut(t, aPayload(3, 1000), now.Add(2*time.Hour), late) // one that is there is kept for longer
 		later := now.Add(payloadAge)
-		if !p.room(1000, later) {
+		if !p.room(signer(one), 1000, later) {
 			t.Error("after a minute there is no room for another")
 		}
 		digest := p.mustPut(t, one, later.Add(time.Hour), later)
@@ -79,12 +82,69 @@ func TestPayloadsOfOneMiBAreBoundedToo(t *testing.T) {
 	p := newPayloads("")
 	content := make([]byte, wire.MaxLargePayload)
 	for i := range maxPayloadBytes >> 20 {
-		if err := p.put(payloadDigest{byte(i)}, content, now.Add(time.Hour), now); err != nil {
+		if err := p.put([32]byte{byte(i % 2)}, payloadDigest{byte(i)}, content, now.Add(time.Hour), now); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if p.bytes != maxPayloadBytes || p.room(600, now) {
-		t.Errorf("%d bytes are held, and there is room for more: %t", p.bytes, p.room(600, now))
+	if p.bytes != maxPayloadBytes || p.room([32]byte{1}, 600, now) {
+		t.Errorf("%d bytes are held, and there is room for more: %t", p.bytes, p.room([32]byte{1}, 600, now))
+	}
+}
+
+// Threat C10: by number or by size, in memory or on disk, one client leaves room for
+// others, and what is new of it takes the place of what is old of it.
+func TestClientThatFillsThePayloadsLeavesRoomForOthers(t *testing.T) {
+	flood, other := [32]byte{1}, [32]byte{2}
+	for claim, bound := range map[string]func(*payloads){
+		"by number": func(p *payloads) { p.most = 16 },
+		"by size":   func(p *payloads) { p.mostBytes = 16_000 },
+	} {
+		folder := t.TempDir()
+		now := time.Unix(1_800_000_000, 0)
+		p := newPayloads(folder)
+		bound(p)
+		number := 0
+		put := func(client [32]byte) (payloadDigest, error) {
+			content := aPayload(number, 1000)
+			number++
+			digest := sha256.Sum256(content)
+			return digest, p.put(client, digest, content, now.Add(time.Hour), now)
+		}
+		spare := must(put(other))(t)
+		oldest := must(put(flood))(t)
+		for i := 1; i < 16; i++ {
+			_, err := put(flood)
+			if busy := errors.Is(err, ErrBusy); busy != (i >= 12) || p.room(flood, 1000, now) != (i < 11) {
+				t.Errorf("%s: payload %d of one client: %v, and there is room for more: %t", claim, i, err, p.room(flood, 1000, now))
+			}
+		}
+		for i := 1; i < 4; i++ {
+			if _, err := put(other); err != nil {
+				t.Errorf("%s: payload %d of another: %v", claim, i, err)
+			}
+		}
+		if _, err := put(other); !errors.Is(err, errPayloadsFull) {
+			t.Errorf("%s: one more of the other: got %v, want %v", claim, err, errPayloadsFull)
+		}
+		now = now.Add(payloadAge)
+		if _, err := put(flood); err != nil || !p.has(spare, 1000) || p.has(oldest, 1000) {
+			t.Errorf("%s: a minute later one more: %v; the other's oldest is there: %t, and its own: %t", claim, err, p.has(spare, 1000), p.has(oldest, 1000))
+		}
+		// Nobody knows whose are there after a restart.
+		p = newPayloads(folder)
+		bound(p)
+		if err := p.load(now); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := put(flood); !errors.Is(err, errPayloadsFull) {
+			t.Errorf("%s: after a restart: got %v, want %v", claim, err, errPayloadsFull)
+		}
+		now = now.Add(payloadAge)
+		for i := range 16 {
+			if _, err := put(flood); (err == nil) != (i < 12) {
+				t.Errorf("%s: a minute after a restart payload %d: %v", claim, i, err)
+			}
+		}
 	}
 }
 
@@ -131,7 +191,7 @@ func TestPayloadThatCannotBeWrittenIsNotThere(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	p := newPayloads(filepath.Join(t.TempDir(), "gone"))
 	content := aPayload(1, 600)
-	if err := p.put(sha256.Sum256(content), content, now.Add(time.Hour), now); err == nil || errors.Is(err, ErrBusy) {
+	if err := p.put(signer(content), sha256.Sum256(content), content, now.Add(time.Hour), now); err == nil || errors.Is(err, ErrBusy) {
 		t.Errorf("got %v, want what writing gave", err)
 	}
 	if p.has(sha256.Sum256(content), 600) {

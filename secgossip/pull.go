@@ -1,6 +1,7 @@
 package secgossip
 
 import (
+	"cmp"
 	"errors"
 	"log/slog"
 	"math/rand/v2"
@@ -18,8 +19,10 @@ type pulls struct {
 
 	mu      sync.Mutex
 	wanted  map[journalKey]*pull
+	clients sharing[[32]byte] // who signed their events
 	running int
-	from    map[string]int // how many are under way, by member
+	from    map[string]int   // how many are under way, by member
+	of      map[[32]byte]int // the same, by client
 }
 
 // pull is one of them.
@@ -28,13 +31,16 @@ type pull struct {
 	tries int
 	next  time.Time // when it is tried again
 	busy  bool      // it is under way
-	since time.Time
 }
 
 const (
 	// maxPulls bounds the events whose payload is still to come, at 2 KiB each. What is
 	// announced beyond that is not taken, and repaired later.
 	maxPulls = 256
+
+	// pullsOfOne is how many of them are one client's: one whose payloads nobody gives
+	// leaves room for others.
+	pullsOfOne = maxPulls * 3 / 4
 
 	// maxPulling is how many payloads are under way at once, 1 MiB of memory each, and
 	// pullsPerMember how many from one member: a slow one holds up few.
@@ -54,10 +60,13 @@ const (
 )
 
 func newPulls() *pulls {
-	return &pulls{kick: make(chan struct{}, 1), wanted: make(map[journalKey]*pull), from: make(map[string]int)}
+	return &pulls{kick: make(chan struct{}, 1), wanted: make(map[journalKey]*pull), from: make(map[string]int), of: make(map[[32]byte]int)}
 }
 
-// want has the payload of a verified event pulled. It is false when too many are wanted.
+// want has the payload of a verified event pulled. It is false when too many are wanted,
+// or too many of its client.
+//
+// Threat C10: what is announced and not given is wanted until it expires.
 func (p *pulls) want(event Event, now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -65,12 +74,18 @@ func (p *pulls) want(event Event, now time.Time) bool {
 	if p.wanted[key] != nil {
 		return true
 	}
-	if len(p.wanted) >= maxPulls {
+	if len(p.wanted) >= maxPulls || !p.clients.take(event.ClientKey, pullsOfOne) {
 		return false
 	}
-	p.wanted[key] = &pull{event: event, next: now, since: now}
+	p.wanted[key] = &pull{event: event, next: now}
 	wake(p.kick)
 	return true
+}
+
+// forgetLocked lets go of a payload that has come, or is of no more use.
+func (p *pulls) forgetLocked(w *pull) {
+	delete(p.wanted, w.event.key())
+	p.clients.give(w.event.ClientKey)
 }
 
 func (p *pulls) some() bool {
@@ -97,17 +112,19 @@ func (n *Node) pullLoop() {
 	}
 }
 
-// tendPulls starts what is due, the oldest first, and gives up what has expired.
+// tendPulls starts what is due, and gives up what has expired. Whose client has the fewest
+// under way comes first, and of one client what has been due for longest: what was tried
+// in vain holds up neither others nor what was not tried yet.
 func (n *Node) tendPulls() {
 	p, now := n.pulls, time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var due []*pull
-	for key, w := range p.wanted {
+	for _, w := range p.wanted {
 		switch {
 		case w.busy:
 		case !n.now().Before(w.event.Expires):
-			delete(p.wanted, key)
+			p.forgetLocked(w)
 			n.counts.payloadsMissing.Add(1)
 			n.logger.Warn("nobody gave the payload of an event until it expired",
 				slog.String("event", w.event.Name), slog.String("node", w.event.Origin))
@@ -115,7 +132,9 @@ func (n *Node) tendPulls() {
 			due = append(due, w)
 		}
 	}
-	slices.SortFunc(due, func(a, b *pull) int { return a.since.Compare(b.since) })
+	slices.SortFunc(due, func(a, b *pull) int {
+		return cmp.Or(cmp.Compare(p.of[a.event.ClientKey], p.of[b.event.ClientKey]), a.next.Compare(b.next))
+	})
 	for _, w := range due {
 		if p.running >= maxPulling {
 			return
@@ -124,13 +143,14 @@ func (n *Node) tendPulls() {
 		if soon {
 			continue
 		}
-		if from == nil || !n.payloads.room(w.event.Size, n.now()) {
+		if from == nil || !n.payloads.room(w.event.ClientKey, w.event.Size, n.now()) {
 			w.later(now)
 			continue
 		}
 		w.busy = true
 		p.running++
 		p.from[string(from.Name)]++
+		p.of[w.event.ClientKey]++
 		n.running.Go(func() { n.pull(w, from) }) // pullLoop is one of them: Close waits
 	}
 }
@@ -171,7 +191,7 @@ func (n *Node) pull(w *pull, from *guard.Peer) {
 	p := n.pulls
 	content, err := n.transport.Pull(n.ctx, from, w.event.Digest, w.event.Size)
 	if err == nil {
-		err = n.payloads.put(w.event.Digest, content, w.event.Expires, n.now())
+		err = n.payloads.put(w.event.ClientKey, w.event.Digest, content, w.event.Expires, n.now())
 		if err != nil && !errors.Is(err, ErrBusy) {
 			n.counts.eventsUnkept.Add(1)
 			n.logger.Warn("payload of an event not kept", slog.String("event", w.event.Name), slog.Any("error", err))
@@ -183,13 +203,16 @@ func (n *Node) pull(w *pull, from *guard.Peer) {
 	if p.from[string(from.Name)]--; p.from[string(from.Name)] == 0 {
 		delete(p.from, string(from.Name))
 	}
+	if p.of[w.event.ClientKey]--; p.of[w.event.ClientKey] == 0 {
+		delete(p.of, w.event.ClientKey)
+	}
 	if err != nil {
 		w.later(time.Now())
 		p.mu.Unlock()
 		n.logger.Debug("payload not pulled", slog.String("node", string(from.Name)), slog.Any("error", err))
 		return
 	}
-	delete(p.wanted, w.event.key())
+	p.forgetLocked(w)
 	p.mu.Unlock()
 	wake(p.kick)
 	n.counts.payloadsPulled.Add(1)

@@ -63,6 +63,19 @@ func (q *quarantine) size() (count int) {
 	return count
 }
 
+// list says of each member in quarantine how long it stays there.
+func (q *quarantine) list() map[string]string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	all := make(map[string]string)
+	for name, until := range q.until {
+		if left := time.Until(until); left > 0 {
+			all[string(name)] = "for " + left.Round(time.Second).String()
+		}
+	}
+	return all
+}
+
 // convicted hears of a member that has sent what no honest member sends. It runs where
 // packets are received, and says so once.
 func (n *Node) convicted(from *guard.Peer, err error) {

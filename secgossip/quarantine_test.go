@@ -63,6 +63,9 @@ func TestMemberThatIsCaughtIsNotBelievedAboutOthers(t *testing.T) {
 		if got := a.node.Info()["gossip"]; got["quarantined"] != "1" || got["convictions"] != "1" {
 			t.Errorf("a counts %s in quarantine and %s convictions", got["quarantined"], got["convictions"])
 		}
+		if got := a.node.Info()["quarantine"]; len(got) != 1 || !strings.HasPrefix(got["d"], "for 58m") {
+			t.Errorf("a tells of %q in quarantine, want d for what is left of the hour", got)
+		}
 	})
 }
 
@@ -81,7 +84,7 @@ func TestQuarantineEndsAnHourAfterTheLastOffence(t *testing.T) {
 			t.Error("it ended before the hour")
 		}
 		time.Sleep(10 * time.Minute)
-		if q.holds("d") || q.size() != 0 {
+		if q.holds("d") || q.size() != 0 || len(q.list()) != 0 {
 			t.Error("it does not end")
 		}
 		if !q.begin("d") {

@@ -14,20 +14,24 @@ import (
 
 // follows are the events of which clients of this node want to know who has them.
 type follows struct {
-	mu   sync.Mutex
-	open map[journalKey][]*follow
-	all  int
+	mu      sync.Mutex
+	open    map[journalKey][]*follow
+	all     int
+	clients sharing[[32]byte] // whose those are
 }
 
 // follow is one client that waits.
 type follow struct {
+	client  [32]byte
 	waiting map[string]bool // the members that have not said so; guarded by follows.mu
 	heard   chan string     // as much room as there are members
 }
 
 const (
-	// maxFollows is how many events clients may follow at once.
-	maxFollows = 64
+	// maxFollows is how many events clients may follow at once, and followsOfOne how many
+	// of them one client may.
+	maxFollows   = 64
+	followsOfOne = maxFollows * 3 / 4
 
 	// receiptQueue bounds the packets about receipts that wait. Who asks asks again.
 	receiptQueue = 1024
@@ -50,9 +54,9 @@ type receiptPacket struct {
 
 // Follow waits until each live member that an event is for has said that it has the
 // event, payload and all, and calls said with each of them as it comes, from this
-// goroutine. It ends with ctx, with what said returns, or when all have; then it names
-// those that have not said so, and those that the client named and that are not alive,
-// ascending. The client must have signed the event. targets, which may be nil, is first
+// goroutine. It ends with ctx, with what said returns, when the event expires, or when all
+// have; then it names those that have not said so, and those that the client named and
+// that are not alive, ascending. The client must have signed the event. targets, which may be nil, is first
 // told who is waited for.
 //
 // Threat C21: whoever has it says so itself, in a packet that is sealed with its own key
@@ -66,7 +70,10 @@ func (n *Node) Follow(ctx context.Context, raw []byte, client ed25519.PublicKey,
 		return nil, ErrNotYours
 	}
 	names, absent := n.targets(event.Nodes, event.isFor)
-	f := &follow{waiting: make(map[string]bool), heard: make(chan string, len(names))}
+	// Who has not got it by then does not get it, and who had it forgets that.
+	ctx, cancel := context.WithTimeout(ctx, event.Expires.Sub(n.now()))
+	defer cancel()
+	f := &follow{client: event.ClientKey, waiting: make(map[string]bool), heard: make(chan string, len(names))}
 	for _, name := range names {
 		f.waiting[name] = true
 	}
@@ -129,7 +136,8 @@ func (n *Node) askReceipts(key journalKey, f *follow) {
 func (f *follows) add(key journalKey, one *follow) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.all >= maxFollows {
+	// Threat C10: one client, whatever it follows, leaves places for others.
+	if f.all >= maxFollows || !f.clients.take(one.client, followsOfOne) {
 		return false
 	}
 	f.all++
@@ -141,6 +149,7 @@ func (f *follows) remove(key journalKey, one *follow) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.all--
+	f.clients.give(one.client)
 	f.open[key] = slices.DeleteFunc(f.open[key], func(other *follow) bool { return other == one })
 	if len(f.open[key]) == 0 {
 		delete(f.open, key)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/secgossip/secgossip/rpcauth"
 	"github.com/secgossip/secgossip/secgossip/internal/wire"
 )
 
@@ -151,13 +152,48 @@ func TestReceiptsHaveBounds(t *testing.T) {
 		if _, _, _, err := other.follow(a, raw, time.Second); !errors.Is(err, ErrNotYours) {
 			t.Errorf("another client: got %v, want ErrNotYours", err)
 		}
-		for range maxFollows {
-			if !a.node.follows.add(journalKey{1}, new(follow)) {
-				t.Fatal("there is no room for one")
+		if n := len(a.node.follows.clients.has); n != 0 {
+			t.Errorf("%d clients are counted, and nothing is followed", n)
+		}
+		// Of one client some are refused when there is room for others yet.
+		for _, many := range []struct {
+			client [32]byte
+			most   int
+		}{{[32]byte(client.public()), followsOfOne}, {[32]byte(other.public()), maxFollows - followsOfOne}} {
+			for range many.most {
+				if !a.node.follows.add(journalKey{1}, &follow{client: many.client}) {
+					t.Fatal("there is no room for one")
+				}
+			}
+			if a.node.follows.add(journalKey{1}, &follow{client: many.client}) {
+				t.Errorf("there is room for more than %d of one client", many.most)
+			}
+			if _, _, _, err := client.follow(a, raw, time.Second); !errors.Is(err, ErrBusy) {
+				t.Errorf("one more: got %v, want ErrBusy", err)
 			}
 		}
-		if _, _, _, err := client.follow(a, raw, time.Second); !errors.Is(err, ErrBusy) {
-			t.Errorf("one more: got %v, want ErrBusy", err)
+	})
+}
+
+// Whoever has not got an event when it expires does not get it any more.
+func TestFollowingEndsWhenTheEventExpires(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b, _ := c.three()
+		client := c.client("memo", "event:*")
+		b.crash()
+		raw := must(rpcauth.SignEvent(client.key, client.token, rpcauth.EventRequest{
+			Cluster: c.root.Trust().Cluster(), Name: "deploy", Payload: []byte("v1"), Life: 2 * time.Second,
+		}, time.Now()))(t)
+		if _, err := a.node.Fire(raw, client.public()); err != nil {
+			t.Fatal(err)
+		}
+		begun := time.Now()
+		_, confirmed, missing, err := client.follow(a, raw, time.Hour) // b is not yet seen to have failed
+		if err != nil || strings.Join(confirmed, " ") != "a d" || strings.Join(missing, " ") != "b" {
+			t.Errorf("%q have it, missing %q, %v; want b alone to be missing", confirmed, missing, err)
+		}
+		if took := time.Since(begun); took != 2*time.Second {
+			t.Errorf("it ended after %v, want it to end with the event", took)
 		}
 	})
 }

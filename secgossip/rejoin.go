@@ -25,6 +25,10 @@ const (
 	// would be missed who is back for ten seconds.
 	reconnectInterval = 2 * time.Second
 
+	// heardFor is how long after a packet of its a node counts as heard: until we have
+	// looked twice.
+	heardFor = 2 * reconnectInterval
+
 	// saveInterval is how often the records of known nodes are written, if they
 	// changed.
 	saveInterval = 30 * time.Second
@@ -117,23 +121,38 @@ func (n *Node) reconnectLoop() {
 		case <-again.C:
 			n.writeUnwritten()
 		case <-reconnect.C:
-			to := n.absent()
-			if !n.ourTurn(len(to)) {
-				to = nil
+			to := n.toTry()
+			if to == nil && time.Since(begin) < freshFor {
+				for _, p := range n.randomPeers(1) {
+					to = p
+				}
 			}
-			if len(to) == 0 && time.Since(begin) < freshFor {
-				to = n.randomPeers(1)
-			}
-			if len(to) == 0 {
+			if to == nil {
 				continue
 			}
 			select {
 			case tries <- struct{}{}:
-				n.try(to[0], tries, nil)
+				n.try(to, tries, nil)
 			default: // they all wait for hosts that do not answer
 			}
 		}
 	}
+}
+
+// toTry picks the absent node that we try now, nil if none is to be. One whose packets
+// come is there whatever we think of it: the news that it is back has missed us, which
+// gossip does not repeat. It is tried without waiting for our turn.
+func (n *Node) toTry() *guard.Peer {
+	absent := n.absent()
+	for _, p := range absent {
+		if quiet, ok := n.transport.Quiet(p); ok && quiet < heardFor {
+			return p
+		}
+	}
+	if !n.ourTurn(len(absent)) {
+		return nil
+	}
+	return absent[0]
 }
 
 // ourTurn decides by chance whether we try an absent node now. All who are there

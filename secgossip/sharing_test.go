@@ -117,3 +117,30 @@ func TestClientThatAsksWithoutEndLeavesRoomForOthers(t *testing.T) {
 		}
 	})
 }
+
+// Threat C10.
+func TestClientWhosePayloadsNobodyGivesHoldsUpNoOther(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b, _ := c.three()
+		flood, other := c.client("flood", "event:*"), c.client("other", "event:*")
+		for i := range uint32(maxPulls) {
+			raw := a.mark(1+i, flood.sign("deploy", string(aPayload(int(i), 600))))
+			if got, want := b.node.takeEvent(incoming{raw: raw}), i < pullsOfOne; got != want {
+				t.Fatalf("event %d of one client is taken: %t", i, got)
+			}
+		}
+		c.net.Delay(100*time.Millisecond, 100*time.Millisecond) // the flood's take minutes
+		c.settle()
+		large := aPayload(1000, 600)
+		if err := other.fireLarge(a, "deploy", large); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(8 * time.Second)
+		wantSums(t, []string{sumOf("deploy", large)}, b)
+		b.node.pulls.clients.mu.Lock()
+		defer b.node.pulls.clients.mu.Unlock()
+		if has := b.node.pulls.clients.has; has[[32]byte(flood.public())] != pullsOfOne || len(has) != 1 {
+			t.Errorf("clients are counted as %v, want %d of one", has, pullsOfOne)
+		}
+	})
+}

@@ -211,6 +211,10 @@ func healthOf(info *secgossipv1.GetInfoResponse, keys *secgossipv1.ListKeysRespo
 		v.warn(errUnhealthy, "the disk of this agent does not take what it keeps: "+strings.Join(all, ", "),
 			"make room there; what is missing is written within seconds")
 	}
+	if caught := slices.Sorted(maps.Keys(info.GetSections()["quarantine"].GetValues())); len(caught) > 0 {
+		v.warn(errUnhealthy, "in quarantine, for they have sent this agent what no honest member sends: "+strings.Join(caught, ", "),
+			"their hosts are broken into, or broken: look at them, and `secgossip evict NAME`; this agent's log says what each has sent")
+	}
 	if len(v.Silent) > 0 {
 		v.warn(errSilent, "silent: "+strings.Join(v.Silent, ", "), "`secgossip members --detailed` shows where they were; look at their agents")
 	}

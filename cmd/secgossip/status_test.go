@@ -66,6 +66,9 @@ func TestStatusWarnsOfWhatIsWrongAndSaysSoByItsExitCode(t *testing.T) {
 		"an old epoch": {func(_ *secgossipv1.GetInfoResponse, k *secgossipv1.ListKeysResponse, _ *secgossipv1.ListMembersResponse) {
 			k.RotateEveryS = 29
 		}, exitFailed, "epoch 7 should have been replaced"},
+		"a member in quarantine": {func(i *secgossipv1.GetInfoResponse, _ *secgossipv1.ListKeysResponse, _ *secgossipv1.ListMembersResponse) {
+			i.Sections["quarantine"] = &secgossipv1.InfoSection{Values: map[string]string{"d": "for 59m0s", "b": "for 1m0s"}}
+		}, exitFailed, "no honest member sends: b, d"},
 		"a failed member": {func(_ *secgossipv1.GetInfoResponse, k *secgossipv1.ListKeysResponse, m *secgossipv1.ListMembersResponse) {
 			k.Nodes[2].Status, m.Members[2].Status = "failed", "failed"
 		}, exitSilent, "silent: d"},

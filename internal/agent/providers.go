@@ -118,11 +118,16 @@ func (p *providers) start(f func(context.Context)) bool {
 	return true
 }
 
+// end kills what runs.
+func (p *providers) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stop()
+}
+
 // close kills what runs and waits for that.
 func (p *providers) close(ctx context.Context) error {
-	p.mu.Lock()
-	p.stop()
-	p.mu.Unlock()
+	p.end()
 	ended := make(chan struct{})
 	go func() {
 		p.running.Wait()

@@ -107,12 +107,16 @@ func (r *runner) supervise(l *link.Link, gate *gate, signals <-chan os.Signal) e
 		served <- end{final, err}
 	}()
 	var overdue <-chan time.Time
+	stops := 0
 	for {
 		select {
 		case end := <-served:
+			// However it ended: what handlers were told of has been accepted.
+			if stops < 2 {
+				r.drain(gate, signals)
+			}
 			switch {
 			case end.final != nil && end.final.Problem == "":
-				r.drain(gate, signals)
 				return nil
 			case end.final != nil:
 				return &ended{end.final}
@@ -128,7 +132,7 @@ func (r *runner) supervise(l *link.Link, gate *gate, signals <-chan os.Signal) e
 				r.askReload(bySignal) // if there is no room, others follow
 				continue
 			}
-			if overdue == nil {
+			if stops++; overdue == nil {
 				overdue = time.After(endTime)
 			}
 			name, leave := "SIGINT", !r.settings.SkipLeaveOnInterrupt

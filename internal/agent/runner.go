@@ -389,5 +389,6 @@ func runMessage(res handler.Result, ask uint64) *link.Run {
 func (r *runner) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
-	return errors.Join(r.asked.close(ctx), r.handlers.Close(ctx), r.started.close())
+	r.asked.end() // they die while handlers do
+	return errors.Join(r.handlers.Close(ctx), r.asked.close(ctx), r.started.close())
 }

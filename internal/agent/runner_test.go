@@ -213,3 +213,45 @@ func TestSilentRunnerIsDescribedByWhatItSaidLast(t *testing.T) {
 		b.Close()
 	})
 }
+
+// However the network process ends, handlers run for what has been accepted.
+func TestHandlersAreWaitedForHoweverTheNetworkProcessEnds(t *testing.T) {
+	if !canRun(t) {
+		t.Skip("handlers cannot be confined here")
+	}
+	const events = 10
+	for what, last := range map[string]link.Message{
+		"well":                     new(link.Final),
+		"with a problem":           &link.Final{Problem: "the disk is gone"},
+		"without a word":           nil,
+		"with what nobody may say": &link.Members{Event: "member-join"},
+	} {
+		settings := loopback().Merge(Settings{EventHandlers: []string{"member-failed=/bin/true"}})
+		plan, err := settings.check()
+		check(t, err)
+		log := &gate{to: io.Discard}
+		r, err := newRunner(newHome(t), settings, plan, account{}, log)
+		check(t, err)
+		ours, theirs := net.Pipe()
+		network := link.New(theirs, link.Network)
+		for range events {
+			r.handlers.Dispatch(handler.Event{Kind: handler.KindMemberFailed})
+		}
+		go func() {
+			if last == nil {
+				_ = network.Close()
+				return
+			}
+			_ = network.Send(last)
+		}()
+		l := link.New(ours, link.Runner)
+		if err := r.supervise(l, log, nil); (err == nil) != (what == "well") {
+			t.Errorf("%s: %v", what, err)
+		}
+		if got := r.handlers.Stats()[0].Runs; got != events {
+			t.Errorf("%s: %d of %d runs are over", what, got, events)
+		}
+		_, _ = network.Close(), l.Close()
+		check(t, r.close())
+	}
+}

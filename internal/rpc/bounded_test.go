@@ -2,6 +2,9 @@ package rpc
 
 import (
 	"bytes"
+	"crypto/ed25519"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"io"
@@ -9,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -173,46 +177,96 @@ func TestBodiesHaveTheLimitOfTheirCall(t *testing.T) {
 	}
 }
 
-// However many clients send payloads at once, few are in memory. The others wait, and hear
-// that there are too many.
+// largeOf is a large request of a client.
+func largeOf(client byte) *http.Request {
+	r := httptest.NewRequest(http.MethodPost, secgossipv1connect.AgentServiceFireEventProcedure, bytes.NewReader(make([]byte, MaxRequest+1000)))
+	key := make(ed25519.PublicKey, ed25519.PublicKeySize)
+	key[0] = client
+	r.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{{PublicKey: key}}}
+	return r
+}
+
+// Threat C10: however many clients send payloads at once, few are in memory, and few of
+// them of one client. The others wait, and hear that there are too many.
 func TestFewLargeRequestsAreHeldAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
-		var reading, most, refused atomic.Int32
+		var reading, refused [3]atomic.Int32 // by client
 		handler := bounded(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			client := callerOf(r)[0]
 			first, err := io.ReadFull(r.Body, make([]byte, MaxRequest))
 			if err != nil || first != MaxRequest {
 				t.Errorf("of each the beginning is read: got %d bytes, %v", first, err)
 			}
 			n, err := io.Copy(io.Discard, r.Body)
 			if connect.CodeOf(err) == connect.CodeResourceExhausted && n == 0 {
-				refused.Add(1)
+				refused[client].Add(1)
 				return
 			}
 			if n != 1000 || err != nil {
 				t.Errorf("got %d more bytes, %v", n, err)
 			}
-			most.Store(max(most.Load(), reading.Add(1)))
+			reading[client].Add(1)
 			<-release
-			reading.Add(-1)
+			reading[client].Add(-1)
 		}), 10*time.Second, time.Minute)
 		var all sync.WaitGroup
-		call := func() {
-			r := httptest.NewRequest(http.MethodPost, secgossipv1connect.AgentServiceFireEventProcedure, bytes.NewReader(make([]byte, MaxRequest+1000)))
-			handler.ServeHTTP(&deadlines{}, r)
+		call := func(client byte, count int) {
+			for range count {
+				all.Go(func() { handler.ServeHTTP(&deadlines{}, largeOf(client)) })
+			}
+			synctest.Wait()
 		}
-		for range maxLargeRequests + 5 {
-			all.Go(call)
+		wantHeld := func(when string, want ...int32) {
+			t.Helper()
+			for client, want := range want {
+				if got := reading[client].Load(); got != want {
+					t.Errorf("%s: %d of client %d are held, want %d", when, got, client, want)
+				}
+			}
 		}
+		const rest = maxLargeRequests - largeRequestsOfOne
+		call(0, maxLargeRequests+5)
+		wantHeld("a flood", largeRequestsOfOne)
+		call(1, rest+1)
+		wantHeld("others after it", largeRequestsOfOne, rest)
+		time.Sleep(time.Second)
+		call(2, 1)
 		time.Sleep(20 * time.Second)
-		if most.Load() != maxLargeRequests || refused.Load() != 5 {
-			t.Errorf("%d are held at once and %d refused, want %d and 5", most.Load(), refused.Load(), maxLargeRequests)
+		wantHeld("when nobody waits any more", largeRequestsOfOne, rest, 0)
+		if got := []int32{refused[0].Load(), refused[1].Load(), refused[2].Load()}; !slices.Equal(got, []int32{rest + 5, 1, 1}) {
+			t.Errorf("of the clients %d were refused, want %d, 1 and 1", got, rest+5)
 		}
-		all.Go(call)
-		close(release) // it has its turn now
+		call(0, 1)
+		call(2, 1)
+		close(release) // they have their turns now
 		all.Wait()
-		if refused.Load() != 5 {
+		if refused[0].Load() != rest+5 || refused[2].Load() != 1 {
 			t.Error("one that came when there was room was refused")
+		}
+	})
+}
+
+// Whoever has no turn, and waits for none, is forgotten.
+func TestTurnsOfClientsThatAreGoneAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turns := newTurns()
+		for client := range byte(3) {
+			for i := range maxLargeRequests {
+				want := int(client)*largeRequestsOfOne+i < maxLargeRequests && i < largeRequestsOfOne
+				if got := turns.take(clientKey{client}, time.Second); got != want {
+					t.Errorf("client %d, turn %d: got %t", client, i, got)
+				}
+			}
+		}
+		for range largeRequestsOfOne {
+			turns.giveBack(clientKey{0})
+		}
+		for range maxLargeRequests - largeRequestsOfOne {
+			turns.giveBack(clientKey{1})
+		}
+		if len(turns.own)+len(turns.all) != 0 {
+			t.Errorf("%d clients are counted and %d turns are taken, and nobody has one", len(turns.own), len(turns.all))
 		}
 	})
 }

@@ -129,7 +129,7 @@ func (l *Listener) answer(raw *places.Conn) {
 		l.dropped.Add(1)
 		return
 	}
-	client, ok := keyOf(conn)
+	client, ok := keyOf(conn.ConnectionState())
 	if !ok || !l.clients.Take(client) {
 		raw.Close()
 		l.refused.Add(1)
@@ -158,12 +158,11 @@ func sayWhy(raw *places.Conn) {
 }
 
 // keyOf is the key of the certificate that the other end holds.
-func keyOf(conn *tls.Conn) (clientKey, bool) {
-	certificates := conn.ConnectionState().PeerCertificates
-	if len(certificates) == 0 {
+func keyOf(state tls.ConnectionState) (clientKey, bool) {
+	if len(state.PeerCertificates) == 0 {
 		return clientKey{}, false
 	}
-	key, ok := certificates[0].PublicKey.(ed25519.PublicKey)
+	key, ok := state.PeerCertificates[0].PublicKey.(ed25519.PublicKey)
 	if !ok || len(key) != ed25519.PublicKeySize {
 		return clientKey{}, false
 	}

@@ -23,6 +23,9 @@ const largeRequest = 1<<20*4/3 + 8<<10
 // what is decoded of them. The next one waits for its turn half as long as a body may take.
 const maxLargeRequests = 16
 
+// largeRequestsOfOne is how many of them are one client's, so that others have theirs.
+const largeRequestsOfOne = maxLargeRequests * 3 / 4
+
 // How long a caller may keep us waiting, and how much it may make us hold.
 const (
 	headerTimeout = 5 * time.Second
@@ -63,7 +66,7 @@ func NewServer(handler http.Handler) *http.Server {
 // back may come from anybody with a certificate. A server stream may last for
 // days, so there is no timeout for a call as a whole.
 func bounded(next http.Handler, body, stall time.Duration) http.Handler {
-	turns := make(chan struct{}, maxLargeRequests)
+	turns := newTurns()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		control := http.NewResponseController(w)
 		if r.Body != nil && r.Body != http.NoBody {
@@ -71,7 +74,7 @@ func bounded(next http.Handler, body, stall time.Duration) http.Handler {
 			_ = control.SetReadDeadline(time.Now().Add(body))
 			switch r.URL.Path {
 			case secgossipv1connect.AgentServiceFireEventProcedure, secgossipv1connect.AgentServiceRespondQueryProcedure:
-				large := &largeBody{ReadCloser: http.MaxBytesReader(w, r.Body, largeRequest), turns: turns, patience: body / 2} // before the caller gives up
+				large := &largeBody{ReadCloser: http.MaxBytesReader(w, r.Body, largeRequest), turns: turns, client: callerOf(r), patience: body / 2} // before the caller gives up
 				defer large.giveBack()
 				r.Body = large
 			default:
@@ -87,7 +90,8 @@ func bounded(next http.Handler, body, stall time.Duration) http.Handler {
 // The turn lasts as long as the call.
 type largeBody struct {
 	io.ReadCloser
-	turns    chan struct{}
+	turns    *turns
+	client   clientKey
 	patience time.Duration
 	read     int
 	has      bool
@@ -100,12 +104,7 @@ func (b *largeBody) Read(p []byte) (int, error) {
 		return n, err
 	}
 	if !b.has {
-		patience := time.NewTimer(b.patience)
-		defer patience.Stop()
-		select {
-		case b.turns <- struct{}{}:
-			b.has = true
-		case <-patience.C:
+		if b.has = b.turns.take(b.client, b.patience); !b.has {
 			return 0, connect.NewError(connect.CodeResourceExhausted, "too many large requests at once; try again")
 		}
 	}
@@ -114,7 +113,7 @@ func (b *largeBody) Read(p []byte) (int, error) {
 
 func (b *largeBody) giveBack() {
 	if b.has {
-		<-b.turns
+		b.turns.giveBack(b.client)
 	}
 }
 

@@ -333,5 +333,6 @@ func (t *Transport) takeCarried(p *session, body []byte) error {
 		return guard.ErrMalformed // it asks about datagrams
 	}
 	t.countReceived(packet.Type)
+	p.last.Store(int64(t.now().Sub(t.begun)))
 	return t.deliver(p.peer.Load(), packet.Type, packet.Payload)
 }

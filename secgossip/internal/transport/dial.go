@@ -66,8 +66,8 @@ func (t *Transport) Sync(ctx context.Context, addr memberlist.Address) (State, e
 }
 
 // visit opens a stream to a member for one purpose, and hangs up when what is done there
-// is done. Until the stream is open it takes limit at most; that deadline holds for the
-// rest as well, unless it is set anew.
+// is done. All of it takes limit at most. An endpoint has its share of that for the dial,
+// as any; what is done has all that is left.
 func (t *Transport) visit(ctx context.Context, member *guard.Peer, purpose wire.Purpose, limit time.Duration, do func(conn *tls.Conn) error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -77,6 +77,10 @@ func (t *Transport) visit(ctx context.Context, member *guard.Peer, purpose wire.
 		return err
 	}
 	defer t.hangUp(conn)
+	deadline, _ := ctx.Deadline()
+	if err := conn.SetDeadline(deadline); err != nil {
+		return err
+	}
 	return do(conn)
 }
 

@@ -5,8 +5,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"net/netip"
+	"os"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/hashicorp/memberlist"
 
@@ -25,6 +28,32 @@ func TestAPayloadIsPulledByStream(t *testing.T) {
 		var refusal wire.Refusal
 		if _, err := a.Pull(t.Context(), a.of(b), sha256.Sum256(payload), len(payload)); !errors.As(err, &refusal) || refusal.Code != wire.RefusedUnknown {
 			t.Errorf("one that is not there: got %v, want a refusal", err)
+		}
+	})
+}
+
+// That a member has several endpoints shortens the tries to reach it, and not the pull.
+func TestAPullHasTheTimeThatTheDialLeaves(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b := c.node("a").start(), c.node("b")
+		hole := netip.MustParseAddrPort("10.0.0.1:7946")
+		c.net.Block(a.addr.Addr(), hole.Addr())
+		b.endpoints = []netip.AddrPort{hole, b.addr, netip.MustParseAddrPort("10.0.0.2:7946")}
+		b.start()
+		a.learn(b)
+		payload := bytes.Repeat([]byte("x"), 1000)
+		const dial = payloadTimeout / 3
+		for _, slow := range []time.Duration{payloadTimeout - dial - time.Second, payloadTimeout} {
+			b.config.Payload = func([32]byte) []byte { time.Sleep(slow); return payload }
+			begun := time.Now()
+			got, err := a.Pull(t.Context(), a.of(b), sha256.Sum256(payload), len(payload))
+			took := time.Since(begun)
+			if slow < payloadTimeout && (err != nil || !bytes.Equal(got, payload) || took != dial+slow) {
+				t.Errorf("got %d bytes after %v, %v; want the payload after %v", len(got), took, err, dial+slow)
+			}
+			if slow >= payloadTimeout && (!errors.Is(err, os.ErrDeadlineExceeded) || took != payloadTimeout) {
+				t.Errorf("one that does not come took %v, %v; want %v in all", took, err, payloadTimeout)
+			}
 		}
 	})
 }

@@ -54,6 +54,7 @@ func (t *Transport) take(datagram []byte, from netip.AddrPort) {
 		return
 	}
 	t.countReceived(opened.Type)
+	opened.Peer.last.Store(int64(t.now().Sub(t.begun)))
 	opened.Peer.heard(from, opened.Epoch)
 	t.sources.seen(opened.Peer.peer.Load().Name, places.SourceOf(from.Addr()))
 	if err := t.deliver(opened.Peer.peer.Load(), opened.Type, opened.Payload); err != nil {

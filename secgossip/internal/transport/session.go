@@ -20,6 +20,7 @@ type session struct {
 	seen    atomic.Pointer[netip.AddrPort] // where it was last reached, or came from when that changed
 	said    atomic.Pointer[said]           // how far it said it is, and when last; nil: not yet
 	clock   atomic.Pointer[reading]        // its clock; nil: not read yet
+	last    atomic.Int64                   // when its last packet came, in nanoseconds since Transport.begun; 0: none did
 	path    path
 	carrier carrier
 

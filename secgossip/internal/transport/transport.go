@@ -94,6 +94,7 @@ type Transport struct {
 	packets  PacketConn
 	listener net.Listener
 	sessions *sessions
+	begun    time.Time
 	knocks   *knockMemory
 	counters counters
 	untimely atomic.Int64 // how far ahead the last knock was that bore a wrong time, in ns
@@ -140,6 +141,7 @@ func New(config Config) (*Transport, error) {
 		logger:   config.Logger,
 		packets:  packets,
 		listener: listener,
+		begun:    time.Now(),
 		knocks:   newKnockMemory(),
 		packetCh: make(chan *memberlist.Packet, packetQueue),
 		streamCh: make(chan net.Conn),
@@ -272,6 +274,16 @@ func (t *Transport) Seen(peer *guard.Peer) (seen Seen) {
 		}
 	}
 	return seen
+}
+
+// Quiet is how long ago a packet of a peer came last, in whichever way. It is false if
+// none has come since either of us started.
+func (t *Transport) Quiet(peer *guard.Peer) (time.Duration, bool) {
+	p := t.sessions.get(peer.Name)
+	if p == nil || p.last.Load() == 0 {
+		return 0, false
+	}
+	return t.now().Sub(t.begun.Add(time.Duration(p.last.Load()))), true
 }
 
 // Sealed is the number of datagrams sealed in an epoch since we started, as long
