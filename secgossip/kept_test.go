@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/secgossip/secgossip/pki"
+	"github.com/secgossip/secgossip/secgossip/internal/wire"
 )
 
 func TestKeptFileThatIsDamagedIsPutAsideAndSaidOnce(t *testing.T) {
@@ -163,16 +164,39 @@ func TestNodeThatMayRejoinKeepsItsRecordsThroughALeave(t *testing.T) {
 		d.settings = func(c *Config) { c.Rejoin = true }
 		d.start()
 		c.wantBack(a, b, d)
-		d.node.saveRecords()
+		e := c.host("e").start().join(a)
+		c.settle()
 		if err := d.node.Leave(); err != nil {
 			t.Fatal(err)
 		}
+		d.wantRecords(3) // that of e too, which came since it wrote them last
 		c.settle()
 		d.stop()
 		time.Sleep(time.Minute)
 		d.start()
-		c.wantBack(a, b, d)
+		c.wantBack(a, b, d, e)
 	})
+}
+
+// A node may be killed long before it would write again what it knows.
+func TestWhomANodeHasJoinedIsWrittenAtOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b := c.host("a").start(), c.host("b").start()
+		b.join(a)
+		b.wantRecords(1)
+	})
+}
+
+// wantRecords says how many nodes the file knows.
+func (h *host) wantRecords(want int) {
+	h.c.t.Helper()
+	content, err := readKept(filepath.Join(h.state, recordsFile), h.c.root.Trust().Cluster(), wire.MaxRoster)
+	if err != nil {
+		h.c.t.Fatal(err)
+	}
+	if records, err := wire.BatchRoster.Parse(content); err != nil || len(records) != want {
+		h.c.t.Errorf("%s keeps %d records, %v, want %d", h.name, len(records), err, want)
+	}
 }
 
 // The power goes out everywhere. Half of the hosts get another address, among them

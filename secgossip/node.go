@@ -349,6 +349,7 @@ func (n *Node) Join(ctx context.Context, addresses []string) (int, error) {
 	if joined == 0 {
 		return 0, errors.Join(problems...)
 	}
+	n.saveRecords() // a crash may come sooner than the next time
 	return joined, nil
 }
 
@@ -356,6 +357,7 @@ func (n *Node) Join(ctx context.Context, addresses []string) (int, error) {
 // waits leaveTimeout at most for somebody to hear it. The node still runs until
 // Close.
 func (n *Node) Leave() error {
+	n.saveRecords() // for whoever may rejoin
 	n.leaving.Store(true)
 	// Whatever of this fails, the others are told: a node that is known to go is
 	// better than one that is looked for.
