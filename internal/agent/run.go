@@ -166,12 +166,17 @@ func (r *runner) drain(log io.Writer, signals <-chan os.Signal) {
 			r.logger.Warn("handlers are stopped that did not end in time")
 		}
 	}()
-	select {
-	case <-done:
-	case <-signals:
-		_, _ = fmt.Fprintln(log, "==> Caught a second signal, stopping handlers at once...")
-		cancel()
-		<-done
+	for {
+		select {
+		case <-done:
+			return
+		case s := <-signals:
+			if s == syscall.SIGHUP {
+				continue // there is nothing left to reload
+			}
+			_, _ = fmt.Fprintln(log, "==> Caught a second signal, stopping handlers at once...")
+			cancel()
+		}
 	}
 }
 
