@@ -44,6 +44,34 @@ func supervised(t *testing.T, text string) (*runner, *gate, *strings.Builder) {
 	return r, gate, log
 }
 
+// However the network process ends, handlers run for what has been accepted.
+func TestHandlersAreWaitedForHoweverTheNetworkProcessEnds(t *testing.T) {
+	for what, last := range map[string]link.Message{
+		"well":                     new(link.Final),
+		"with a problem":           &link.Final{Problem: "the disk is gone"},
+		"without a word":           nil,
+		"with what nobody may say": &link.Members{Event: "member-join"},
+	} {
+		r, gate, _ := supervised(t, "exit 0")
+		ours, theirs := net.Pipe()
+		l, network := link.New(ours, link.Runner), link.New(theirs, link.Network)
+		go func() {
+			if last == nil {
+				_ = network.Close()
+				return
+			}
+			_ = network.Send(last)
+		}()
+		if err := r.supervise(l, gate, nil); (err == nil) != (what == "well") {
+			t.Errorf("%s: %v", what, err)
+		}
+		if got := r.handlers.Stats()[0].Runs; got != 1 {
+			t.Errorf("%s: %d runs are over, want one", what, got)
+		}
+		_, _ = network.Close(), l.Close()
+	}
+}
+
 // Who stops an agent twice waits for no handler.
 func TestASecondStopDrainsNothing(t *testing.T) {
 	r, gate, log := supervised(t, "sleep 60")
