@@ -31,7 +31,7 @@ func monotonic() time.Duration {
 
 // settling is for what a run leaves to be done after it: else the bare start, which
 // comes next, would be slowed down by the start of the next spare.
-const settling = 50 * time.Millisecond
+const settling = spareRest + 50*time.Millisecond
 
 // BenchmarkRun compares a run with a bare start of the same program, one after the
 // other, so that both meet the same machine: until the program's first line, from

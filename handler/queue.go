@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // queue holds the events that wait for one handler. Threat C14: push never
@@ -50,6 +51,26 @@ func (q *queue) push(e Event) (overflowBegins bool) {
 	q.payload += len(e.Payload)
 	q.wake()
 	return overflowBegins
+}
+
+// idleFor waits so long for an event, which it leaves where it is. It is false if one came,
+// or ctx is done.
+func (q *queue) idleFor(ctx context.Context, rest time.Duration) bool {
+	over := time.NewTimer(rest)
+	defer over.Stop()
+	for {
+		select {
+		case <-q.ready:
+			if waiting, _, _ := q.counts(); waiting > 0 {
+				q.wake()
+				return false
+			}
+		case <-ctx.Done():
+			return false
+		case <-over.C:
+			return true
+		}
+	}
 }
 
 func (q *queue) wake() {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 func TestFullQueueDropsTheOldestAndCounts(t *testing.T) {
@@ -139,4 +141,29 @@ func TestAnEventThatWasTakenIsInHandUntilItIsDone(t *testing.T) {
 			w.queue.done()
 		}
 	}
+}
+
+// A token of before does not count as an event, and an event stays where it is.
+func TestQueueIsIdleUntilAnEventCame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(2)
+		q.push(Event{})
+		q.take()
+		begin := time.Now()
+		if !q.idleFor(t.Context(), time.Second) || time.Since(begin) != time.Second {
+			t.Errorf("without an event it was not idle for a second, but for %v", time.Since(begin))
+		}
+		time.AfterFunc(time.Second, func() { q.push(Event{LTime: 7}) })
+		if q.idleFor(t.Context(), time.Minute) || time.Since(begin) != 2*time.Second {
+			t.Errorf("it was idle although an event came, or until %v", time.Since(begin))
+		}
+		if e, ok := q.pop(t.Context()); !ok || e.LTime != 7 {
+			t.Errorf("got event %d, %v, want the one that came", e.LTime, ok)
+		}
+		over, cancel := context.WithCancel(t.Context())
+		cancel()
+		if q.idleFor(over, time.Minute) || time.Since(begin) != 2*time.Second {
+			t.Errorf("it was idle for one that is taken out, or until %v", time.Since(begin))
+		}
+	})
 }

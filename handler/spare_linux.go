@@ -21,8 +21,8 @@ const spareCheck = 10 * time.Second
 // program's first instruction.
 //
 // It is used once, like every shim. A handler has one at most, and no more shims
-// than it may have runs: whoever has ended a run starts the next (keepSpare), and who finds
-// none when there is an event starts one of its own.
+// than it may have runs: whoever has ended a run starts the next after a rest
+// (spareRest), and who finds none when there is an event starts one of its own.
 type spare struct {
 	mu       sync.Mutex
 	shim     *shim // nil: none

@@ -40,6 +40,11 @@ type worker struct {
 	degraded string    // as it was last logged
 }
 
+// spareRest is how long a handler has nothing to do before its next spare is started. An
+// event starts handlers of a whole host, and the host is not kept from them by spares for
+// the next one.
+const spareRest = 100 * time.Millisecond
+
 // push queues e.
 func (w *worker) push(e Event) {
 	if w.queue.push(e) {
@@ -73,8 +78,8 @@ func (w *worker) start(r *Runner, before <-chan struct{}) {
 // work runs the handler until it is taken out or the Runner is closed. A run that
 // has begun when the handler is taken out is not cut short.
 func (w *worker) work(r *Runner) {
-	for {
-		if w.retired.Err() == nil {
+	for idle := w.retired.Err() == nil; ; idle = w.queue.idleFor(w.retired, spareRest) {
+		if idle {
 			w.confine.keepSpare(w.spec.Program)
 		}
 		event, ok := w.queue.pop(w.retired)
