@@ -80,8 +80,8 @@ func (q *queue) wake() {
 	}
 }
 
-// pop waits for the oldest event, which is in hand until done. It returns false once ctx is done, even
-// when events are waiting: they are not run any more.
+// pop waits for the oldest event, which is in hand until done. It returns false once ctx
+// is done, even when events are waiting: they are not run any more.
 func (q *queue) pop(ctx context.Context) (Event, bool) {
 	for {
 		if ctx.Err() != nil {

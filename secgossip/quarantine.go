@@ -52,16 +52,7 @@ func (q *quarantine) end(name pki.Name) {
 	delete(q.until, name)
 }
 
-func (q *quarantine) size() (count int) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for _, until := range q.until {
-		if time.Now().Before(until) {
-			count++
-		}
-	}
-	return count
-}
+func (q *quarantine) size() int { return len(q.list()) }
 
 // list says of each member in quarantine how long it stays there.
 func (q *quarantine) list() map[string]string {

@@ -56,8 +56,8 @@ type receiptPacket struct {
 // event, payload and all, and calls said with each of them as it comes, from this
 // goroutine. It ends with ctx, with what said returns, when the event expires, or when all
 // have; then it names those that have not said so, and those that the client named and
-// that are not alive, ascending. The client must have signed the event. targets, which may be nil, is first
-// told who is waited for.
+// that are not alive, ascending. The client must have signed the event. targets, which may
+// be nil, is first told who is waited for.
 //
 // Threat C21: whoever has it says so itself, in a packet that is sealed with its own key
 // and ours. Nobody says it for another.

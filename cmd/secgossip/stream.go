@@ -41,10 +41,11 @@ func newStreamCmd(e *env) *cobra.Command {
 		Use:   "stream [FILTER...]",
 		Short: "Show events as they happen",
 		Long: `stream shows events, queries and member changes until it is stopped. A FILTER is
-what an event handler takes, also several with commas between them: user, user:NAME, query, query:NAME, member-join,
-member-leave, member-failed, member-update, member-reap, member-evict,
-member-quarantine, epoch or *. With a filter for queries the
-agent waits for an answer by respond until each query's deadline.`,
+what an event handler takes, also several with commas between them: user,
+user:NAME, query, query:NAME, member-join, member-leave, member-failed,
+member-update, member-reap, member-evict, member-quarantine, epoch or *. With a
+filter for queries the agent waits for an answer by respond until each query's
+deadline.`,
 		Example: "  secgossip stream user:deploy member-failed,member-leave",
 		Args:    cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -332,7 +332,6 @@ func (t *Transport) takeCarried(p *session, body []byte) error {
 	if packet.Type == wire.PacketPathChallenge {
 		return guard.ErrMalformed // it asks about datagrams
 	}
-	t.countReceived(packet.Type)
-	p.last.Store(int64(t.now().Sub(t.begun)))
+	t.noteReceived(p, packet.Type)
 	return t.deliver(p.peer.Load(), packet.Type, packet.Payload)
 }

@@ -53,8 +53,7 @@ func (t *Transport) take(datagram []byte, from netip.AddrPort) {
 		t.counters.addDrop(drop)
 		return
 	}
-	t.countReceived(opened.Type)
-	opened.Peer.last.Store(int64(t.now().Sub(t.begun)))
+	t.noteReceived(opened.Peer, opened.Type)
 	opened.Peer.heard(from, opened.Epoch)
 	t.sources.seen(opened.Peer.peer.Load().Name, places.SourceOf(from.Addr()))
 	if err := t.deliver(opened.Peer.peer.Load(), opened.Type, opened.Payload); err != nil {
@@ -62,8 +61,10 @@ func (t *Transport) take(datagram []byte, from netip.AddrPort) {
 	}
 }
 
-// countReceived counts what somebody said apart from what keeps the way open.
-func (t *Transport) countReceived(kind wire.PacketType) {
+// noteReceived notes that a packet of a peer came, in whichever way, and counts what
+// somebody said apart from what keeps the way open.
+func (t *Transport) noteReceived(p *session, kind wire.PacketType) {
+	p.last.Store(int64(t.now().Sub(t.begun)))
 	switch kind {
 	case wire.PacketPathChallenge, wire.PacketPathResponse:
 		t.counters.add(checksReceived)
