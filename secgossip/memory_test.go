@@ -124,11 +124,9 @@ func TestNodeInMemoryFetchesItsEpochAtBoot(t *testing.T) {
 		time.Sleep(time.Minute)
 		log := b.inMemory()
 		b.start()
-		if got := b.epochs(); got != "" {
-			t.Fatalf("b starts with %q: this is not the story", got)
-		}
+		// The fetch may already be done: that b started without an epoch, its log says.
 		if log.count("no epoch yet: waiting for a member") != 1 {
-			t.Errorf("b did not say that it waits, once:\n%s", log.out.String())
+			t.Fatalf("b did not say that it waits, once:\n%s", log.out.String())
 		}
 		time.Sleep(5 * time.Second)
 		if got := b.epochs(); got != "2*" {
