@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	kills     = 5
+	kills     = 11
 	lookEvery = 50 * time.Millisecond
 )
 
