@@ -83,7 +83,7 @@ figures: ## Count and time events on 3 to 1,000 nodes in virtual time
 	@GOGC=40 $(GO) test -timeout 3h -run '^TestFigures$$' -v ./secgossip -figures -crowd $(CROWD) | awk '/^=== / { next } \
 		/^ *(--- )?FAIL|^panic:/ { bad = 1 } /^ok / { ok = 1 } { print } END { exit bad || !ok }'
 
-# It builds Serf's program too, and takes some twelve minutes. Of some parts alone:
+# It builds Serf's program too, and takes some seventeen minutes. Of some parts alone:
 # make versus PARTS=kills,seal
 .PHONY: versus
 versus: build ## Measure 3, 10 and 30 agents beside as many of Serf's

@@ -181,6 +181,9 @@ func TestNodeFromAnOldImageCatchesUp(t *testing.T) {
 		a, b, d := c.three()
 		c.rotate(a)
 		time.Sleep(time.Minute) // the records of the others are kept
+		if got := d.epochs(); got != "2*" {
+			t.Fatalf("the image holds %q, want %q: this is not the story", got, "2*")
+		}
 		image := make(map[string][]byte)
 		for _, entry := range must(os.ReadDir(d.state))(t) {
 			image[entry.Name()] = must(os.ReadFile(filepath.Join(d.state, entry.Name())))(t)
@@ -196,9 +199,6 @@ func TestNodeFromAnOldImageCatchesUp(t *testing.T) {
 			}
 		}
 		d.start()
-		if got := d.epochs(); got != "2*" {
-			t.Fatalf("the image holds %q, want %q: this is not the story", got, "2*")
-		}
 		time.Sleep(5 * time.Second)
 		if d.epochs() != a.epochs() {
 			t.Errorf("after five seconds d holds %q, and a %q", d.epochs(), a.epochs())

@@ -184,15 +184,16 @@ func TestClusterInMemoryComesBackWithItsKeeper(t *testing.T) {
 // Without the setting the epochs are written again, at the next change.
 func TestNodeThatWasInMemoryIsOnDiskAgain(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster) {
-		a, b, _ := c.mixed()
+		a, b, d := c.mixed()
 		b.stop()
 		b.settings = nil
 		b.start().join(a)
 		c.settle()
 		c.rotate(a)
-		b.crash()
-		a.crash() // nobody is there to fetch it from but d
-		b.start()
+		for _, h := range []*host{a, b, d} {
+			h.crash()
+		}
+		b.start() // nobody is there to fetch it from
 		if got := b.epochs(); got != "2*" {
 			t.Errorf("b starts with %q, want %q from its disk", got, "2*")
 		}
