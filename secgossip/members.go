@@ -2,6 +2,7 @@ package secgossip
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 	"net/netip"
 	"slices"
@@ -307,11 +308,22 @@ func (n *Node) member(name string) (Member, bool) {
 	return m, true
 }
 
+// choosing is how long targets are chosen at most: in a large cluster tag filters that
+// are slow each could hold a processor for many seconds.
+const choosing = 5 * time.Second
+
+// ErrChoosing says that tag filters take too long for a cluster of this size.
+var ErrChoosing = fmt.Errorf("choosing among the members took more than %v: use fewer or simpler tag filters", choosing)
+
 // targets finds the live members for whom something is, ascending, and of those that a
 // client named the ones that are not alive.
-func (n *Node) targets(named []string, isFor func(node string, tags map[string]string) bool) (live, absent []string) {
+func (n *Node) targets(named []string, isFor func(node string, tags map[string]string) bool) (live, absent []string, err error) {
 	alive := make(map[string]bool)
+	begun := time.Now()
 	for _, m := range n.Members() {
+		if time.Since(begun) > choosing {
+			return nil, nil, ErrChoosing
+		}
 		if !m.Status.IsLive() {
 			continue
 		}
@@ -329,7 +341,7 @@ func (n *Node) targets(named []string, isFor func(node string, tags map[string]s
 			absent = append(absent, name)
 		}
 	}
-	return live, absent
+	return live, absent, nil
 }
 
 // livePeers returns the live members other than us.

@@ -61,7 +61,7 @@ var (
 
 // Ask takes in a query from the client with the given key, spreads it and collects the
 // replies. On return the query is on disk and on its way. Errors: ErrNotYours,
-// ErrOrigin, ErrBusy, ErrDuplicate, ErrStale, ErrTooLarge and what the verifier says.
+// ErrOrigin, ErrChoosing, ErrBusy, ErrDuplicate, ErrStale, ErrTooLarge and what the verifier says.
 func (n *Node) Ask(raw []byte, client ed25519.PublicKey) (*Asked, error) {
 	query, err := n.verifyQuery(raw)
 	if err != nil {
@@ -74,7 +74,10 @@ func (n *Node) Ask(raw []byte, client ed25519.PublicKey) (*Asked, error) {
 	if query.Origin != string(n.config.Identity.Name) {
 		return nil, ErrOrigin
 	}
-	a := n.targetsOf(query)
+	a, err := n.targetsOf(query)
+	if err != nil {
+		return nil, err
+	}
 	q := n.queries
 	q.mu.Lock()
 	running, own := 0, 0
@@ -114,16 +117,18 @@ func (n *Node) Ask(raw []byte, client ed25519.PublicKey) (*Asked, error) {
 }
 
 // targetsOf finds whom a query is for, as this node knows the members now.
-func (n *Node) targetsOf(query Query) *Asked {
-	a := &Asked{Query: query, node: n, from: make(map[string]*target)}
-	a.Targets, a.absent = n.targets(query.Nodes, query.For)
+func (n *Node) targetsOf(query Query) (a *Asked, err error) {
+	a = &Asked{Query: query, node: n, from: make(map[string]*target)}
+	if a.Targets, a.absent, err = n.targets(query.Nodes, query.For); err != nil {
+		return nil, err
+	}
 	for _, name := range a.Targets {
 		a.from[name] = new(target)
 	}
 	a.left = len(a.Targets)
 	// Whatever they say fits: nothing ever waits for the client.
 	a.replies = make(chan Reply, int(reply.Nothing)*len(a.Targets))
-	return a
+	return a, nil
 }
 
 // Next returns the next reply. It is false when there are no more, because all have

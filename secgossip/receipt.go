@@ -69,7 +69,10 @@ func (n *Node) Follow(ctx context.Context, raw []byte, client ed25519.PublicKey,
 	if !client.Equal(ed25519.PublicKey(event.ClientKey[:])) {
 		return nil, ErrNotYours
 	}
-	names, absent := n.targets(event.Nodes, event.isFor)
+	names, absent, err := n.targets(event.Nodes, event.isFor)
+	if err != nil {
+		return nil, err
+	}
 	// Who has not got it by then does not get it, and who had it forgets that.
 	ctx, cancel := context.WithTimeout(ctx, event.Expires.Sub(n.now()))
 	defer cancel()

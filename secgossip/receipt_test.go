@@ -197,3 +197,19 @@ func TestFollowingEndsWhenTheEventExpires(t *testing.T) {
 		}
 	})
 }
+
+// Tag filters that are slow hold no processor for as long as there are members.
+func TestTargetsAreNotChosenForEver(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, _, _ := c.three()
+		slow := func(d time.Duration) func(string, map[string]string) bool {
+			return func(string, map[string]string) bool { time.Sleep(d); return true }
+		}
+		if live, absent, err := a.node.targets([]string{"x"}, slow(choosing/4)); err != nil || len(live) != 3 || len(absent) != 1 {
+			t.Errorf("in time: %q, not alive %q, %v", live, absent, err)
+		}
+		if _, _, err := a.node.targets(nil, slow(choosing)); !errors.Is(err, ErrChoosing) {
+			t.Errorf("too slow: %v, want %v", err, ErrChoosing)
+		}
+	})
+}

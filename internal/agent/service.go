@@ -72,7 +72,7 @@ func (s *service) refusal(err error) error {
 		code = connect.CodeNotFound
 	case errors.Is(err, secgossip.ErrDuplicate):
 		code = connect.CodeAlreadyExists
-	case errors.Is(err, secgossip.ErrBusy), errors.Is(err, secgossip.ErrUnwritten):
+	case errors.Is(err, secgossip.ErrBusy), errors.Is(err, secgossip.ErrUnwritten), errors.Is(err, secgossip.ErrChoosing):
 		code = connect.CodeResourceExhausted
 	case errors.Is(err, secgossip.ErrNotKeeper), errors.Is(err, secgossip.ErrNoEpoch),
 		errors.Is(err, secgossip.ErrRotating), errors.Is(err, secgossip.ErrClock), errors.Is(err, secgossip.ErrStale):
