@@ -223,7 +223,7 @@ func (n *Node) eventLoop() {
 		case <-n.ctx.Done():
 			return
 		case <-ticker.C:
-			ready, lost := n.store.tick(n.now())
+			ready, lost := n.store.tick(n.runs, n.now())
 			n.arrive(ready)
 			for _, m := range lost {
 				n.logger.Warn("events are missing that nobody brought", slog.String("node", n.originName(m.origin)), slog.Uint64("count", m.count))
@@ -297,11 +297,7 @@ func (n *Node) takeEvent(in incoming) bool {
 		n.counts.eventsOverflow.Add(1)
 		return false // repair brings it again
 	}
-	var quiet uint32
-	if n.firedBefore(marked.Origin) {
-		quiet = marked.Sequence
-	}
-	ready, fresh := n.store.add(marked, in.raw, event, !stale, quiet, n.now())
+	ready, fresh := n.store.add(marked, in.raw, event, !stale, n.before(marked.Mark), n.now())
 	// Threat C10: what was passed on under one mark is not passed on under another,
 	// so that a member without a client's key cannot multiply events.
 	if fresh && !stale && !accepted && !in.repaired {

@@ -81,7 +81,7 @@ type Node struct {
 	arrivals         chan arrival            // events of others, to accept, in order
 	tallies          chan heardTally         // of members, to answer
 	byOrigin         map[[8]byte]*guard.Peer // by origin hint; guarded by origins
-	ranBefore        map[[8]byte]uint32      // starts that are not younger than ours; likewise
+	ranBefore        map[[8]byte]startBefore // starts that are not younger than ours; likewise
 	origins          sync.Mutex
 	notices          chan func(Observer) // for the observer, in order
 	statements       chan told           // epoch statements to learn from
@@ -179,7 +179,7 @@ func New(config Config) (*Node, error) {
 		arrivals:    make(chan arrival, arrivalQueue),
 		tallies:     make(chan heardTally, tallyQueue),
 		byOrigin:    make(map[[8]byte]*guard.Peer),
-		ranBefore:   make(map[[8]byte]uint32),
+		ranBefore:   make(map[[8]byte]startBefore),
 		notices:     make(chan func(Observer), noticeQueue),
 		statements:  make(chan told, statementQueue),
 

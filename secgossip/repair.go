@@ -140,29 +140,71 @@ func (n *Node) knowOrigin(before, now *guard.Peer) {
 	n.origins.Lock()
 	defer n.origins.Unlock()
 	if before != nil && before.Key() != now.Key() {
-		delete(n.byOrigin, wire.OriginHint(before.Key())) // as many as the roster has
-		delete(n.ranBefore, wire.OriginHint(before.Key()))
+		n.forgetOriginLocked(wire.OriginHint(before.Key()))
+	}
+	// Whom the roster has forgotten may still have events on their way: a while longer.
+	if len(n.byOrigin) >= 2*wire.MaxRecords {
+		for hint, p := range n.byOrigin {
+			if held := n.roster.Get(p.Name); held == nil || held.Key() != p.Key() {
+				n.forgetOriginLocked(hint)
+			}
+		}
 	}
 	hint := wire.OriginHint(now.Key())
 	n.byOrigin[hint] = now
 	// Whoever is heard of shortly after our start was there before it, or might as well
 	// have been.
-	if n.started.IsZero() || n.now().Sub(n.started) < missingAfter {
-		n.ranBefore[hint] = wire.OriginStart(now.Record.Boot)
+	start := wire.OriginStart(now.Record.Boot)
+	if young := n.started.IsZero() || n.now().Sub(n.started) < missingAfter; young && n.ranBefore[hint].start != start {
+		n.ranBefore[hint] = startBefore{start: start}
 	}
 }
 
-// firedBefore reports whether events of an origin may be from before our start. Then
-// those before the first that we hear are not missed: whoever still had them has brought
-// them, and the others have expired.
-func (n *Node) firedBefore(origin wire.Origin) bool {
-	if n.now().Sub(n.started) < missingAfter {
-		return true
-	}
+func (n *Node) forgetOriginLocked(hint [8]byte) {
+	delete(n.byOrigin, hint)
+	delete(n.ranBefore, hint)
+}
+
+// startBefore is a start of an origin that is not younger than ours.
+type startBefore struct {
+	start   uint32
+	settled uint32 // below it a member had everything, and nothing that we lack
+}
+
+// before says what is known of events before one that is heard. What was fired before our
+// start is not missed: whoever still had it has brought it, and the rest has expired.
+func (n *Node) before(m wire.Mark) (known past) {
 	n.origins.Lock()
 	defer n.origins.Unlock()
-	start, known := n.ranBefore[origin.Node]
-	return known && start == origin.Start
+	ran, ok := n.ranBefore[m.Node]
+	ok = ok && ran.start == m.Start
+	if ok || n.now().Sub(n.started) < missingAfter {
+		known.quiet = m.Sequence
+	}
+	if ok {
+		// Threat C06: who claims to have had more than there was changes the order of
+		// what comes behind this one no further.
+		known.settled = min(ran.settled, m.Sequence)
+	}
+	return known
+}
+
+// settle notes by a member's tally what need not be waited for. It has nothing that we lack.
+func (n *Node) settle(theirs wire.Tally) {
+	n.origins.Lock()
+	defer n.origins.Unlock()
+	for _, e := range theirs.Entries {
+		if ran, ok := n.ranBefore[e.Node]; ok && ran.start == e.Start && ran.settled < e.Next {
+			ran.settled = e.Next
+			n.ranBefore[e.Node] = ran
+		}
+	}
+}
+
+// runs reports whether a known node marks as origin now.
+func (n *Node) runs(origin wire.Origin) bool {
+	p := n.originOf(origin)
+	return p != nil && wire.OriginStart(p.Record.Boot) == origin.Start && n.roster.Get(p.Name) != nil
 }
 
 // originOf is the node that marks as origin, nil if none is known.

@@ -43,6 +43,7 @@ func (r streamRepair) Lacking(theirs wire.Tally, most int) [][]byte {
 // gets half of its time whatever a stream brings.
 func (r streamRepair) Take(from *guard.Peer, mine, theirs wire.Tally, items [][]byte) {
 	if len(items) == 0 {
+		r.n.settle(theirs)
 		return
 	}
 	deadline := time.NewTimer(takeTimeout)

@@ -294,3 +294,62 @@ func TestFloodOfTalliesIsAnsweredSoOftenAndNoMore(t *testing.T) {
 		}
 	})
 }
+
+// What has expired before a restart is nobody's, and the members say so: the first event
+// after it waits for nothing.
+func TestFirstEventAfterARestartWaitsForNothingThatExpired(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b, _ := c.three()
+		client := c.client("memo", "event:*")
+		for range 3 {
+			if err := client.fire(a, "before", ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(originLife + 2*missingAfter)
+		b.crash()
+		b.start().join(a)
+		c.settle()
+		if err := client.fire(a, "after", ""); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(orderWait / 2)
+		if got, want := b.seen.names(), []string{"before:", "before:", "before:", "after:"}; !slices.Equal(got, want) {
+			t.Errorf("b got %q, want %q", got, want)
+		}
+	})
+}
+
+// Who fires once a day is as much in order as who fires a hundred times a second.
+func TestEventsHoursApartWaitForNothingAndNoneIsMissed(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		a, b := c.host("a"), c.host("b")
+		a.start()
+		time.Sleep(2 * missingAfter)
+		b.start().join(a) // what a fires is from before b's start, what b fires is not from before a's
+		client := c.client("memo", "event:*")
+		time.Sleep(2 * missingAfter)
+		var want []string
+		for i := range 3 {
+			for _, h := range []*host{a, b} {
+				name := fmt.Sprint(h.name, i)
+				if err := client.fire(h, name, ""); err != nil {
+					t.Fatal(err)
+				}
+				want = append(want, name+":")
+				time.Sleep(orderWait / 2)
+				for _, at := range []*host{a, b} {
+					if got := at.seen.names(); !slices.Equal(got, want) {
+						t.Errorf("%s got %q, want %q", at.name, got, want)
+					}
+				}
+			}
+			time.Sleep(originLife + 2*missingAfter)
+		}
+		for _, h := range []*host{a, b} {
+			if n := h.node.counts.eventsMissing.Load(); n != 0 {
+				t.Errorf("%s counted %d missing, want none", h.name, n)
+			}
+		}
+	})
+}

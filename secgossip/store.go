@@ -52,6 +52,13 @@ type originEvents struct {
 	waiting []waitingEvent // ascending; until next has passed them, or orderWait
 	gap     time.Time      // since when next is lacking; zero: nothing is
 	heard   time.Time      // when something of it was last taken in
+	idle    bool           // nothing is held, and nothing was heard for originLife
+}
+
+// past is what a node knows of what an origin fired before the first event that it hears.
+type past struct {
+	quiet   uint32 // below it nothing is missed: it is from before our start
+	settled uint32 // below it nothing is waited for: a member had all of it, and brought what there still is
 }
 
 type heldEvent struct {
@@ -98,8 +105,8 @@ const (
 	// minute of asking. Whoever brings them after that is still heard.
 	missingAfter = time.Minute
 
-	// originLife is how long an origin is remembered of which nothing is held: no
-	// event lives longer.
+	// originLife is how long an origin that runs no more is remembered, and how long
+	// packets speak of one of which nothing is held: no event lives longer.
 	originLife = time.Hour
 )
 
@@ -107,9 +114,8 @@ func newEventStore(c *counts) *eventStore {
 	return &eventStore{counts: c, origins: make(map[wire.Origin]*originEvents), keys: make(map[journalKey]struct{}), shares: make(map[[8]byte]*share)}
 }
 
-// ofLocked finds an origin, or makes room for a new one, whose events below quiet are
-// not missed.
-func (s *eventStore) ofLocked(origin wire.Origin, quiet uint32, now time.Time) *originEvents {
+// ofLocked finds an origin, or makes room for a new one.
+func (s *eventStore) ofLocked(origin wire.Origin, before past, now time.Time) *originEvents {
 	if o := s.origins[origin]; o != nil {
 		return o
 	}
@@ -127,7 +133,7 @@ func (s *eventStore) ofLocked(origin wire.Origin, quiet uint32, now time.Time) *
 	if starts >= maxStarts {
 		s.dropLocked(oldest)
 	}
-	o := &originEvents{next: 1, quiet: quiet, turn: 1, begun: now, above: make(map[uint32]struct{}), held: make(map[uint32]*heldEvent), heard: now}
+	o := &originEvents{next: 1, quiet: before.quiet, turn: max(1, before.settled), begun: now, above: make(map[uint32]struct{}), held: make(map[uint32]*heldEvent), heard: now}
 	s.origins[origin] = o
 	return o
 }
@@ -136,11 +142,11 @@ func (s *eventStore) ofLocked(origin wire.Origin, quiet uint32, now time.Time) *
 // handed on, in order. One that is not wanted takes its place in the order, and is
 // neither handed on nor kept for others. fresh is false if this very event is held,
 // whoever marked it.
-func (s *eventStore) add(m wire.MarkedEvent, raw []byte, event Event, wanted bool, quiet uint32, now time.Time) (ready []Event, fresh bool) {
+func (s *eventStore) add(m wire.MarkedEvent, raw []byte, event Event, wanted bool, before past, now time.Time) (ready []Event, fresh bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	o := s.ofLocked(m.Origin, quiet, now)
-	o.heard = now
+	o := s.ofLocked(m.Origin, before, now)
+	o.heard, o.idle = now, false
 	key := event.key()
 	_, known := s.keys[key]
 	var alone []Event
@@ -184,8 +190,8 @@ func (s *eventStore) add(m wire.MarkedEvent, raw []byte, event Event, wanted boo
 func (s *eventStore) own(m wire.Mark, key journalKey, raw []byte, expires, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	o := s.ofLocked(m.Origin, 1, now)
-	o.next, o.heard = m.Sequence+1, now
+	o := s.ofLocked(m.Origin, past{}, now)
+	o.next, o.heard, o.idle = m.Sequence+1, now, false
 	o.passLocked(o.next)
 	if _, known := s.keys[key]; !known {
 		s.holdLocked(o, wire.MarkedEvent{Mark: m}, key, raw, expires)
@@ -354,9 +360,9 @@ type missing struct {
 	count  uint64
 }
 
-// tick forgets what has expired, gives up what nobody brings, and returns what has
-// waited for long enough.
-func (s *eventStore) tick(now time.Time) (ready []Event, lost []missing) {
+// tick gives up what nobody brings, forgets the origins that run no more, and returns what
+// has waited for long enough.
+func (s *eventStore) tick(runs func(wire.Origin) bool, now time.Time) (ready []Event, lost []missing) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for origin, o := range s.origins {
@@ -370,8 +376,14 @@ func (s *eventStore) tick(now time.Time) (ready []Event, lost []missing) {
 		}
 		o.waiting = slices.DeleteFunc(o.waiting, func(w waitingEvent) bool { return w.event.lacking && !now.Before(w.event.Expires) })
 		ready = append(ready, s.readyLocked(o, now)...)
-		if len(o.held) == 0 && len(o.waiting) == 0 && now.Sub(o.heard) > originLife {
+		if len(o.held) > 0 || len(o.waiting) > 0 || now.Sub(o.heard) <= originLife {
+			continue
+		}
+		if !runs(origin) {
 			delete(s.origins, origin)
+		} else if !o.idle { // its next event is the one after its last, whenever that comes
+			o.idle = true
+			o.held, o.above = make(map[uint32]*heldEvent), make(map[uint32]struct{}) // they may have been large
 		}
 	}
 	return ready, lost
@@ -402,11 +414,18 @@ func (s *eventStore) gapOf() (wire.Origin, bool) {
 	return wire.Origin{}, false
 }
 
-// tallies says what we have, of all origins.
+// tallies says what we have, of all origins that are not idle: of the others there is
+// nothing to be had.
 func (s *eventStore) tallies() []wire.Tally {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	order := slices.SortedFunc(maps.Keys(s.origins), wire.CompareOrigins)
+	var order []wire.Origin
+	for origin, o := range s.origins {
+		if !o.idle {
+			order = append(order, origin)
+		}
+	}
+	slices.SortFunc(order, wire.CompareOrigins)
 	var all []wire.Tally
 	from := [8]byte{}
 	for {

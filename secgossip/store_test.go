@@ -21,7 +21,7 @@ func put(s *eventStore, node byte, start, sequence uint32, now time.Time) []stri
 	event.ClientKey[0] = node
 	binary.BigEndian.PutUint32(event.ID[:], start)
 	binary.BigEndian.PutUint32(event.ID[4:], sequence)
-	ready, _ := s.add(m, append(make([]byte, wire.MarkSize), m.Event...), event, true, 1, now)
+	ready, _ := s.add(m, append(make([]byte, wire.MarkSize), m.Event...), event, true, past{quiet: 1}, now)
 	return eventNames(ready)
 }
 
@@ -49,10 +49,10 @@ func TestEventsWaitForThoseBeforeThemAndNoLongerThanOrderWait(t *testing.T) {
 			t.Errorf("event %d: got %q, want %q", step.sequence, got, step.want)
 		}
 	}
-	if ready, _ := s.tick(now.Add(orderWait - 1)); len(ready) > 0 {
+	if ready, _ := s.tick(nobody, now.Add(orderWait-1)); len(ready) > 0 {
 		t.Errorf("before its time %q is handed on", eventNames(ready))
 	}
-	if ready, _ := s.tick(now.Add(orderWait)); !slices.Equal(eventNames(ready), []string{"1/1/6"}) {
+	if ready, _ := s.tick(nobody, now.Add(orderWait)); !slices.Equal(eventNames(ready), []string{"1/1/6"}) {
 		t.Errorf("got %q, want the one that waited", eventNames(ready))
 	}
 	if got := put(s, 1, 1, 5, now.Add(orderWait)); !slices.Equal(got, []string{"1/1/5"}) {
@@ -67,7 +67,7 @@ func TestWhatIsFromBeforeOurStartIsWaitedForOnce(t *testing.T) {
 		m := wire.MarkedEvent{Mark: wire.Mark{Origin: wire.Origin{Node: [8]byte{1}, Start: 1}, Sequence: sequence}, Event: fmt.Append(nil, sequence)}
 		event := Event{Name: string(m.Event), Expires: at.Add(time.Minute)}
 		binary.BigEndian.PutUint32(event.ID[:], sequence)
-		ready, _ := s.add(m, append(make([]byte, wire.MarkSize), m.Event...), event, true, sequence, at)
+		ready, _ := s.add(m, append(make([]byte, wire.MarkSize), m.Event...), event, true, past{quiet: sequence}, at)
 		return eventNames(ready)
 	}
 	// The first that is heard is 9: what is before it is from before our start.
@@ -93,7 +93,7 @@ func TestWhatIsFromBeforeOurStartIsWaitedForOnce(t *testing.T) {
 	if got := add(7, now.Add(orderWait)); !slices.Equal(got, []string{"7"}) {
 		t.Errorf("late: got %q", got)
 	}
-	if _, lost := s.tick(now.Add(missingAfter)); len(lost) > 0 {
+	if _, lost := s.tick(nobody, now.Add(missingAfter)); len(lost) > 0 {
 		t.Errorf("missing: got %v, want nothing", lost)
 	}
 }
@@ -118,9 +118,50 @@ func TestStoreIsBounded(t *testing.T) {
 		t.Errorf("%d origins are remembered, want %d", n, 1+maxStarts)
 	}
 	s.expire(now.Add(time.Hour))
-	s.tick(now.Add(originLife + time.Minute))
+	s.tick(nobody, now.Add(originLife+time.Minute))
 	if n := len(s.origins); n != 0 {
 		t.Errorf("%d origins are remembered for ever", n)
+	}
+}
+
+func nobody(wire.Origin) bool { return false }
+
+// Of an origin that runs and fires nothing packets do not speak, but its place is kept.
+func TestIdleOriginKeepsItsPlace(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	s := newEventStore(new(counts))
+	entries := func() (packets, streams int) {
+		for _, tally := range s.tallies() {
+			packets += len(tally.Entries)
+		}
+		return packets, len(s.whole().Entries)
+	}
+	put(s, 1, 1, 1, now)
+	put(s, 2, 1, 1, now)
+	now = now.Add(originLife + time.Minute)
+	s.expire(now)
+	s.tick(func(o wire.Origin) bool { return o.Node[0] == 1 }, now)
+	if packets, streams := entries(); packets != 0 || streams != 1 {
+		t.Errorf("packets speak of %d origins and streams of %d, want 0 and 1", packets, streams)
+	}
+	if got := put(s, 1, 1, 2, now); !slices.Equal(got, []string{"1/1/2"}) {
+		t.Errorf("its next event: got %q, want that it waits for nothing", got)
+	}
+	if packets, _ := entries(); packets != 1 {
+		t.Errorf("then packets speak of %d origins, want 1", packets)
+	}
+}
+
+// What a member had before the first event that we hear is not waited for; the rest is.
+func TestOnlyWhatMayStillBeHadIsWaitedFor(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	for settled, want := range map[uint32]int{0: 0, 4: 0, 5: 1} {
+		s := newEventStore(new(counts))
+		m := wire.MarkedEvent{Mark: wire.Mark{Origin: wire.Origin{Node: [8]byte{1}, Start: 1}, Sequence: 5}}
+		ready, _ := s.add(m, make([]byte, wire.MarkSize), Event{Expires: now.Add(time.Minute)}, true, past{quiet: 5, settled: settled}, now)
+		if len(ready) != want {
+			t.Errorf("settled below %d: %d of the fifth are handed on, want %d", settled, len(ready), want)
+		}
 	}
 }
 
