@@ -89,6 +89,42 @@ func TestEpochsWhoseSecretNeverCameLockNobodyOut(t *testing.T) {
 	})
 }
 
+// Whoever was away whenever an epoch was used holds those that were only installed, as
+// many as fit. It takes in the next all the same.
+func TestEpochsThatNobodyUsedLeaveRoomForTheNext(t *testing.T) {
+	for _, used := range []bool{true, false} {
+		inBubble(t, func(t *testing.T, c *cluster) {
+			a, b := c.host("a"), c.host("b")
+			b.start()
+			for number := uint64(2); number <= keyring.MaxEpochs; number++ {
+				one := c.announce(a, 2*number, time.Now())
+				learn(b, one.install)
+				if err := b.install(one); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := b.epochs(); got != "1* 4 6 8" {
+				t.Fatalf("b holds %q: this is not the story", got)
+			}
+			if wanted := learn(b, c.announce(a, 3, time.Now()).install); len(wanted) > 0 {
+				t.Errorf("b wants %v, for which it has no room", wanted)
+			}
+			last, want := c.announce(a, 10, time.Now()), "1* 6 8 10"
+			learn(b, last.install)
+			if used {
+				learn(b, last.use)
+				want = "10*"
+			}
+			if err := b.install(last); err != nil {
+				t.Fatal(err)
+			}
+			if got := b.epochs(); got != want {
+				t.Errorf("used %v: b holds %q, want %q", used, got, want)
+			}
+		})
+	}
+}
+
 func TestFailedInstallCanBeRepeated(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.host("a"), c.host("b")
