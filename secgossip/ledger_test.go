@@ -53,6 +53,7 @@ func (h *host) install(a announcement) error {
 }
 
 func TestLateSecretOfAnOlderEpochRollsNothingBack(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.host("a"), c.host("b")
 		b.start()
@@ -69,6 +70,7 @@ func TestLateSecretOfAnOlderEpochRollsNothingBack(t *testing.T) {
 }
 
 func TestEpochsWhoseSecretNeverCameLockNobodyOut(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.host("a"), c.host("b")
 		b.start()
@@ -90,6 +92,7 @@ func TestEpochsWhoseSecretNeverCameLockNobodyOut(t *testing.T) {
 }
 
 func TestFailedInstallCanBeRepeated(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.host("a"), c.host("b")
 		b.start()
@@ -120,6 +123,7 @@ func TestFailedInstallCanBeRepeated(t *testing.T) {
 }
 
 func TestRotationGoesOnWithAnEpochLeftUnused(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _ := c.three()
 		for range 2 * keyring.MaxEpochs { // a keeper that is killed again and again
@@ -140,6 +144,7 @@ func TestRotationGoesOnWithAnEpochLeftUnused(t *testing.T) {
 // Two keepers took the same number: what one says about its epoch is not about
 // the other's.
 func TestStatementsMeanTheirOwnEpochOnly(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.host("a"), c.host("b")
 		b.start()
@@ -162,6 +167,7 @@ func TestStatementsMeanTheirOwnEpochOnly(t *testing.T) {
 
 // An expired keeper dates its statement back to when it was none.
 func TestStatementFromBeforeTheEpochInUseIsRefused(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.host("a"), c.host("b")
 		time.Sleep(2 * maxFork)
@@ -182,6 +188,7 @@ func TestStatementFromBeforeTheEpochInUseIsRefused(t *testing.T) {
 
 // A keeper gone wrong cannot use up the numbers.
 func TestEpochFarAheadIsRefused(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.host("a"), c.host("b")
 		b.start()
