@@ -23,6 +23,7 @@ import (
 )
 
 func TestEventReachesEveryNodeOnce(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		client := c.client("memo", "event:memresponse")
@@ -42,6 +43,7 @@ func TestEventReachesEveryNodeOnce(t *testing.T) {
 }
 
 func TestEventForOneNodeIsDeliveredThereOnly(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		if err := c.client("memo", "event:*").fire(a, "deploy", "v1", "d"); err != nil {
@@ -58,6 +60,7 @@ func TestEventForOneNodeIsDeliveredThereOnly(t *testing.T) {
 }
 
 func TestEventOutsideTheGrantIsRefusedByTheFirstNode(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		err := c.client("memo", "event:mem*", "members:read").fire(a, "deploy", "v1")
@@ -76,6 +79,7 @@ func TestEventOutsideTheGrantIsRefusedByTheFirstNode(t *testing.T) {
 // Threat K03, C04: a member that was broken into puts events into gossip itself.
 // No other node runs anything for them.
 func TestMemberCannotMakeOthersRunAnything(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		limited := c.client("memo", "event:mem*")
@@ -123,6 +127,7 @@ func resign(t *testing.T, c *cluster, key crypto.Signer, genuine []byte) []byte 
 // Threat C05: an insider sends a genuine event again and again, also after the
 // receiver was restarted.
 func TestGenuineEventRunsOnceForEver(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _ := c.three()
 		raw := c.client("memo", "event:*").sign("deploy", "v1")
@@ -148,6 +153,7 @@ func TestGenuineEventRunsOnceForEver(t *testing.T) {
 // Threat C05: without its journal a node cannot know what it ran, so what was fired
 // before its start is not run, give or take what clocks may be apart.
 func TestEventFromBeforeTheStartIsRefusedWhenTheJournalIsLost(t *testing.T) {
+	t.Parallel()
 	for name, lose := range map[string]func(path string) error{
 		"gone":    os.Remove,
 		"emptied": func(path string) error { return os.Truncate(path, 0) },
@@ -199,6 +205,7 @@ func TestEventFromBeforeTheStartIsRefusedWhenTheJournalIsLost(t *testing.T) {
 }
 
 func TestClientCannotHandInWhatAnotherSigned(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a := c.host("a").start()
 		raw := c.client("memo", "event:*").sign("deploy", "v1")
@@ -212,6 +219,7 @@ func TestClientCannotHandInWhatAnotherSigned(t *testing.T) {
 }
 
 func TestSameEventFiredTwiceIsADuplicate(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _ := c.three()
 		client := c.client("memo", "event:*")
@@ -231,6 +239,7 @@ func TestSameEventFiredTwiceIsADuplicate(t *testing.T) {
 // Threat N02, N03: everything on the wire is recorded and sent again, from where
 // it came and from elsewhere, now and after each side restarted.
 func TestRecordedTrafficIsNeverAcceptedAgain(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		var mu sync.Mutex
 		var tape []memnet.Datagram
@@ -311,6 +320,7 @@ func (c *cluster) received() (accepted, dropped uint64) {
 }
 
 func TestEventsInQuickSuccessionAllArrive(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		client := c.client("memo", "event:*")
@@ -330,6 +340,7 @@ func TestEventsInQuickSuccessionAllArrive(t *testing.T) {
 }
 
 func TestEventsAreDroppedWhenTheyCannotBeTakenIn(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a := c.host("a").start()
 		junk := make([][]byte, wire.MaxPacketItems)

@@ -17,6 +17,7 @@ import (
 )
 
 func TestSequenceThatCannotBeSignedIsNotKept(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a := c.host("a").start()
 		before := a.node.self.current()
@@ -33,6 +34,7 @@ func TestSequenceThatCannotBeSignedIsNotKept(t *testing.T) {
 }
 
 func TestNodeThatCannotSignItsLastRecordLeavesAllTheSame(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, _, _ := c.three()
 		a.identity.Signing.(*keyring.SigningKey).Destroy()
@@ -65,6 +67,7 @@ func (b *logBuffer) count(text string) int {
 }
 
 func TestNodeThatLeftLooksForNobody(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		log := new(logBuffer)
 		c.logger = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -104,6 +107,7 @@ next:
 }
 
 func TestNodeThatLeftKeepsNoRecords(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, _, _ := c.three()
 		a.node.saveRecords()
@@ -132,6 +136,7 @@ func TestNodeThatLeftKeepsNoRecords(t *testing.T) {
 }
 
 func TestWarningsOfMemberlistAreBounded(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		log := new(logBuffer)
 		c.logger = slog.New(slog.NewTextHandler(log, nil))
@@ -159,6 +164,7 @@ func TestWarningsOfMemberlistAreBounded(t *testing.T) {
 // Of a member whose UDP is blocked the transport tells, once, and not memberlist
 // at every probe.
 func TestLostProbesByUDPAreNoWarnings(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		log := new(logBuffer)
 		c.logger = slog.New(slog.NewTextHandler(log, nil))

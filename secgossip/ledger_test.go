@@ -53,6 +53,7 @@ func (h *host) install(a announcement) error {
 }
 
 func TestLateSecretOfAnOlderEpochRollsNothingBack(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.host("a"), c.host("b")
 		b.start()
@@ -69,6 +70,7 @@ func TestLateSecretOfAnOlderEpochRollsNothingBack(t *testing.T) {
 }
 
 func TestEpochsWhoseSecretNeverCameLockNobodyOut(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.host("a"), c.host("b")
 		b.start()
@@ -126,6 +128,7 @@ func TestEpochsThatNobodyUsedLeaveRoomForTheNext(t *testing.T) {
 }
 
 func TestFailedInstallCanBeRepeated(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.host("a"), c.host("b")
 		b.start()
@@ -156,6 +159,7 @@ func TestFailedInstallCanBeRepeated(t *testing.T) {
 }
 
 func TestRotationGoesOnWithAnEpochLeftUnused(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _ := c.three()
 		for range 2 * keyring.MaxEpochs { // a keeper that is killed again and again
@@ -176,6 +180,7 @@ func TestRotationGoesOnWithAnEpochLeftUnused(t *testing.T) {
 // Two keepers took the same number: what one says about its epoch is not about
 // the other's.
 func TestStatementsMeanTheirOwnEpochOnly(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.host("a"), c.host("b")
 		b.start()
@@ -198,6 +203,7 @@ func TestStatementsMeanTheirOwnEpochOnly(t *testing.T) {
 
 // An expired keeper dates its statement back to when it was none.
 func TestStatementFromBeforeTheEpochInUseIsRefused(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.host("a"), c.host("b")
 		time.Sleep(2 * maxFork)
@@ -218,6 +224,7 @@ func TestStatementFromBeforeTheEpochInUseIsRefused(t *testing.T) {
 
 // A keeper gone wrong cannot use up the numbers.
 func TestEpochFarAheadIsRefused(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.host("a"), c.host("b")
 		b.start()

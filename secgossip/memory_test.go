@@ -90,6 +90,7 @@ func (c *cluster) mixed() (a, b, d *host) {
 
 // The epochs of its home are used at its first start, and leave the disk then.
 func TestNodeInMemoryLeavesNoEpochOnDisk(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.mixed()
 		c.wantOne(a, b, d)
@@ -116,6 +117,7 @@ func TestNodeInMemoryLeavesNoEpochOnDisk(t *testing.T) {
 
 // It starts with nothing and is a member within five seconds, by itself.
 func TestNodeInMemoryFetchesItsEpochAtBoot(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.mixed()
 		time.Sleep(time.Minute) // the records of the others are kept
@@ -142,6 +144,7 @@ func TestNodeInMemoryFetchesItsEpochAtBoot(t *testing.T) {
 // The whole cluster was off. Those in memory have no epoch; they wait, find each other
 // and send no datagram. When the keeper is back, it has what all need.
 func TestClusterInMemoryComesBackWithItsKeeper(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.mixed()
 		time.Sleep(time.Minute)
@@ -183,6 +186,7 @@ func TestClusterInMemoryComesBackWithItsKeeper(t *testing.T) {
 
 // Without the setting the epochs are written again, at the next change.
 func TestNodeThatWasInMemoryIsOnDiskAgain(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.mixed()
 		b.stop()
@@ -203,6 +207,7 @@ func TestNodeThatWasInMemoryIsOnDiskAgain(t *testing.T) {
 // A keeper that has lost its epochs makes no new first one beside that of the cluster:
 // it meets a member first.
 func TestKeeperWithoutAnEpochBeginsNone(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.host("a"), c.host("b", pki.RoleKeeper)
 		knock := must(keyring.OpenFile(b.keyring, b.locker))(t)

@@ -37,6 +37,7 @@ func (c *cluster) gone() (a, b, d *host, operator *client) {
 }
 
 func TestFailedMemberIsMadeToLeaveEverywhere(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _, operator := c.gone()
 		if status, err := a.node.ForceLeave(operator.removal(a, "d", false), operator.public()); status != StatusLeft || err != nil {
@@ -56,6 +57,7 @@ func TestFailedMemberIsMadeToLeaveEverywhere(t *testing.T) {
 
 // What everybody knows is passed on no more, whoever says it again in whatever words.
 func TestRemovalThatIsSaidAgainIsNotPassedOn(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _, operator := c.gone()
 		raw := operator.removal(a, "d", false)
@@ -78,6 +80,7 @@ func TestRemovalThatIsSaidAgainIsNotPassedOn(t *testing.T) {
 }
 
 func TestPrunedMemberIsForgottenEverywhereAndComesBack(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d, operator := c.gone()
 		if status, err := b.node.ForceLeave(operator.removal(b, "d", true), operator.public()); status != "" || err != nil {
@@ -102,6 +105,7 @@ func TestPrunedMemberIsForgottenEverywhereAndComesBack(t *testing.T) {
 
 // Threat C19: a removal is said again when its node is back, or where it never went away.
 func TestRemovalSaysNothingAboutALaterLife(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d, operator := c.gone()
 		raw := operator.removal(a, "d", true)
@@ -123,6 +127,7 @@ func TestRemovalSaysNothingAboutALaterLife(t *testing.T) {
 }
 
 func TestLiveMemberRefutesItsRemoval(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		operator := c.client("operator", rpcauth.Grant(rpcauth.NodeLeave))
@@ -150,6 +155,7 @@ func TestLiveMemberRefutesItsRemoval(t *testing.T) {
 }
 
 func TestRemovalNeedsItsClientAndAMember(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d, operator := c.gone()
 		other := c.client("other", rpcauth.Grant(rpcauth.Monitor))
@@ -186,6 +192,7 @@ func TestRemovalNeedsItsClientAndAMember(t *testing.T) {
 }
 
 func TestMembersThatAreGoneAreForgottenInTime(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.host("a"), c.host("b"), c.host("d")
 		a.settings = func(c *Config) { c.ReconnectTimeout, c.TombstoneTimeout = 10*time.Minute, 5*time.Minute }
@@ -217,6 +224,7 @@ func TestMembersThatAreGoneAreForgottenInTime(t *testing.T) {
 }
 
 func TestMemberThatComesAndGoesIsNamed(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, _, d := c.three()
 		for i := range maxFlaps {
@@ -243,6 +251,7 @@ func TestMemberThatComesAndGoesIsNamed(t *testing.T) {
 
 // Threat C03: with a sequence that none is above, a node would never be heard again.
 func TestSequenceFarAheadSilencesNobody(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		raw, err := d.node.self.sign(math.MaxInt64-2, false, time.Now())

@@ -17,6 +17,7 @@ func (c *cluster) cutDatagrams(of *host) {
 }
 
 func TestNodeThatNoDatagramReachesHasWhatItMissedWhenItHasJoined(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		client := c.client("memo", "event:*")
@@ -34,6 +35,7 @@ func TestNodeThatNoDatagramReachesHasWhatItMissedWhenItHasJoined(t *testing.T) {
 
 // What is more than goes beside a join comes by streams made for it.
 func TestLongAbsenceIsMadeUpByStreamsAlone(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		client := c.client("memo", "event:*")
@@ -57,6 +59,7 @@ func TestLongAbsenceIsMadeUpByStreamsAlone(t *testing.T) {
 // Threat C10: a member that lies about what it has is asked again only while it brings
 // what is new.
 func TestWhoSaysItHasMoreIsAskedAgainOnlyWhenItBroughtSomething(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _ := c.three()
 		client := c.client("memo", "event:*")

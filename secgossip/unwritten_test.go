@@ -65,6 +65,7 @@ func (h *host) blocked(name string) (unblock func()) {
 // What a node knows counts although its disk does not take it, and is written as soon as
 // it does. It is said once, and everybody who asks is told.
 func TestWhatTheDiskDoesNotTakeCountsAndIsWrittenLater(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.host("a"), c.host("b"), c.host("d")
 		log := new(logBuffer)
@@ -122,6 +123,7 @@ func TestWhatTheDiskDoesNotTakeCountsAndIsWrittenLater(t *testing.T) {
 }
 
 func TestJournalIsTriedAgainUntilTheDiskTakesIt(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a := c.host("a").start()
 		client := c.client("memo", "event:*")
@@ -157,6 +159,7 @@ func TestJournalIsTriedAgainUntilTheDiskTakesIt(t *testing.T) {
 
 // Somebody has copied the state of another cluster here. Each file of it says so.
 func TestEveryKeptFileOfAnotherClusterIsRefusedByName(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _ := c.three()
 		a.revoke(VerbEvict, "d")
