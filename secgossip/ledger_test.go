@@ -94,6 +94,7 @@ func TestEpochsWhoseSecretNeverCameLockNobodyOut(t *testing.T) {
 // Whoever was away whenever an epoch was used holds those that were only installed, as
 // many as fit. It takes in the next all the same.
 func TestEpochsThatNobodyUsedLeaveRoomForTheNext(t *testing.T) {
+	t.Parallel()
 	for _, used := range []bool{true, false} {
 		inBubble(t, func(t *testing.T, c *cluster) {
 			a, b := c.host("a"), c.host("b")

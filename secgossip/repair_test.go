@@ -308,6 +308,7 @@ func TestFloodOfTalliesIsAnsweredSoOftenAndNoMore(t *testing.T) {
 // What has expired before a restart is nobody's, and the members say so: the first event
 // after it waits for nothing.
 func TestFirstEventAfterARestartWaitsForNothingThatExpired(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _ := c.three()
 		client := c.client("memo", "event:*")
@@ -332,6 +333,7 @@ func TestFirstEventAfterARestartWaitsForNothingThatExpired(t *testing.T) {
 
 // Who fires once a day is as much in order as who fires a hundred times a second.
 func TestEventsHoursApartWaitForNothingAndNoneIsMissed(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.host("a"), c.host("b")
 		a.start()
