@@ -381,9 +381,9 @@ func (s *eventStore) tick(runs func(wire.Origin) bool, now time.Time) (ready []E
 		}
 		if !runs(origin) {
 			delete(s.origins, origin)
-		} else if !o.idle { // its next event is the one after its last, whenever that comes
+		} else if !o.idle && len(o.above) == 0 { // its next event is the one after its last, whenever that comes
 			o.idle = true
-			o.held, o.above = make(map[uint32]*heldEvent), make(map[uint32]struct{}) // they may have been large
+			o.held, o.above = make(map[uint32]*heldEvent), make(map[uint32]struct{}) // which may have been large
 		}
 	}
 	return ready, lost
