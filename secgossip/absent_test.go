@@ -18,7 +18,6 @@ func (c *cluster) wantBack(hosts ...*host) {
 
 // The best known complaint about rotated keys: who was away is locked out.
 func TestHostThatWasAwayForTenRotationsComesBack(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		d.crash()
@@ -34,7 +33,6 @@ func TestHostThatWasAwayForTenRotationsComesBack(t *testing.T) {
 
 // Its disk is as it was ten rotations ago: keyring, known nodes and all.
 func TestHostThatIsRestoredFromAnOldImageComesBack(t *testing.T) {
-	t.Parallel()
 	for _, running := range []bool{false, true} {
 		inBubble(t, func(t *testing.T, c *cluster) {
 			a, b, d := c.three()
@@ -64,7 +62,6 @@ func TestHostThatIsRestoredFromAnOldImageComesBack(t *testing.T) {
 
 // It was cut off while the others rotated: nothing of it was restarted.
 func TestHostThatWasCutOffForTenRotationsComesBack(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		for _, other := range []*host{a, b} {
@@ -101,7 +98,6 @@ func copyFolder(t *testing.T, from, to string) {
 // News that a member is back may miss a node. It hears the member itself, and does not
 // wait for its turn among many.
 func TestMemberThatIsHeardAlthoughItFailedIsTriedNext(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, _, d := c.three()
 		time.Sleep(freshFor)

@@ -50,7 +50,6 @@ func wantSums(t *testing.T, want []string, hosts ...*host) {
 }
 
 func TestLargePayloadReachesEveryNodeOnceAndInOrder(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		client := c.client("memo", "event:*")
@@ -81,7 +80,6 @@ func TestLargePayloadReachesEveryNodeOnceAndInOrder(t *testing.T) {
 }
 
 func TestLargePayloadReachesTwelveNodesThroughLoss(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		c.net.Loss(0.1)
 		c.net.Delay(5*time.Millisecond, 50*time.Millisecond)
@@ -104,7 +102,6 @@ func TestLargePayloadReachesTwelveNodesThroughLoss(t *testing.T) {
 // The origin is gone meanwhile: whoever has the payload gives it, also after its own
 // restart.
 func TestLargePayloadMissedWhileDownComesOnceFromWhoeverKeptIt(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		e := c.host("e").start().join(a)
@@ -138,7 +135,6 @@ func TestLargePayloadMissedWhileDownComesOnceFromWhoeverKeptIt(t *testing.T) {
 // Threat C06: a payload that nobody gives holds up the events behind it for a while, and
 // is delivered when it comes after all.
 func TestPayloadThatDoesNotComeHoldsUpTheOthersBriefly(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _ := c.three()
 		client := c.client("memo", "event:*")
@@ -161,7 +157,6 @@ func TestPayloadThatDoesNotComeHoldsUpTheOthersBriefly(t *testing.T) {
 
 // Threat C04: a member gives another payload than its client has signed.
 func TestPayloadThatItsClientDidNotSignIsNotDelivered(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		large := aPayload(1, 1000)
@@ -183,7 +178,6 @@ func TestPayloadThatItsClientDidNotSignIsNotDelivered(t *testing.T) {
 // Threat C10: nothing is pulled for what is not authentic, was seen before or is for
 // others, and no more is wanted at once than there is room for.
 func TestNothingIsPulledForWhatIsNotToBeDelivered(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _ := c.three()
 		c.host("e").start().join(a)
@@ -225,7 +219,6 @@ func TestNothingIsPulledForWhatIsNotToBeDelivered(t *testing.T) {
 
 // An origin whose streams are slow is waited for a moment, and then others are asked.
 func TestOthersAreAskedWhenTheOriginIsSlowOrAway(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		now := time.Now()
@@ -260,7 +253,6 @@ func TestOthersAreAskedWhenTheOriginIsSlowOrAway(t *testing.T) {
 }
 
 func TestPayloadThatNobodyGaveIsNamedWhenItsEventExpires(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		log := new(logBuffer)
 		a, b := c.host("a"), c.host("b")
@@ -286,7 +278,6 @@ func TestPayloadThatNobodyGaveIsNamedWhenItsEventExpires(t *testing.T) {
 }
 
 func TestPayloadMustBeTheOneThatTheEventAnnounces(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _ := c.three()
 		client := c.client("memo", "event:*")
@@ -318,7 +309,6 @@ func TestPayloadMustBeTheOneThatTheEventAnnounces(t *testing.T) {
 }
 
 func TestClientHearsThatLargeEventsComeTooFast(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _ := c.three()
 		const most = 16
@@ -352,7 +342,6 @@ func TestClientHearsThatLargeEventsComeTooFast(t *testing.T) {
 // Every node looks at its own tags, as they are when the event comes. The others pass it
 // on and know it again.
 func TestEventIsForThoseThatItsFiltersFit(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.host("a"), c.host("b"), c.host("d")
 		a.start("role", "db")

@@ -56,7 +56,6 @@ func (h *host) wrong() (ahead *atomic.Int64, log *logBuffer) {
 // Threat N16: the clock of a keeper goes an hour wrong. It stays a member, says so
 // once, begins no epoch, and follows those that another keeper begins.
 func TestKeeperWithAWrongClockFollowsAndDoesNotAct(t *testing.T) {
-	t.Parallel()
 	for _, off := range []time.Duration{time.Hour, -time.Hour} {
 		inBubble(t, func(t *testing.T, c *cluster) {
 			a, b, d := c.host("a"), c.host("b", pki.RoleKeeper), c.host("d")
@@ -120,7 +119,6 @@ func TestKeeperWithAWrongClockFollowsAndDoesNotAct(t *testing.T) {
 // A node that starts with a wrong clock has read nobody's, and nobody its: it is not let
 // in. Both ends say why, and once the clock is right it is a member again unaided.
 func TestNodeThatStartsWithAWrongClockIsBackWhenItIsRight(t *testing.T) {
-	t.Parallel()
 	for _, off := range []time.Duration{time.Hour, -time.Hour} {
 		inBubble(t, func(t *testing.T, c *cluster) {
 			a, b, d := c.host("a"), c.host("b"), c.host("d")
@@ -157,7 +155,6 @@ func TestNodeThatStartsWithAWrongClockIsBackWhenItIsRight(t *testing.T) {
 // Of two clocks nobody can say which is right: no keeper begins an epoch by itself, both
 // ends say so, and an operator still can.
 func TestNoKeeperActsByItselfWhileTwoClocksDiffer(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.host("a"), c.host("b", pki.RoleKeeper)
 		var logs []*logBuffer
@@ -192,7 +189,6 @@ func TestNoKeeperActsByItselfWhileTwoClocksDiffer(t *testing.T) {
 
 // What /metrics shows of a rotation, and of a member that is gone.
 func TestFiguresFollowTheCluster(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, _, d := c.three()
 		time.Sleep(time.Minute)

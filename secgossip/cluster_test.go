@@ -8,7 +8,6 @@ import (
 )
 
 func TestThreeNodesFindEachOther(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		for _, h := range []*host{a, b, d} {
@@ -20,7 +19,6 @@ func TestThreeNodesFindEachOther(t *testing.T) {
 }
 
 func TestTagsReachTheOthers(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.host("a"), c.host("b")
 		a.start("role", "web", "zone", "x=1,y")
@@ -35,7 +33,6 @@ func TestTagsReachTheOthers(t *testing.T) {
 }
 
 func TestCrashedNodeIsDeclaredFailed(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		d.crash()
@@ -52,7 +49,6 @@ func TestCrashedNodeIsDeclaredFailed(t *testing.T) {
 }
 
 func TestNodeThatLeavesIsNotCalledFailed(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		if err := d.node.Leave(); err != nil {
@@ -73,7 +69,6 @@ func TestNodeThatLeavesIsNotCalledFailed(t *testing.T) {
 }
 
 func TestNodeThatLeftComesBack(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		if err := d.node.Leave(); err != nil {
@@ -91,7 +86,6 @@ func TestNodeThatLeftComesBack(t *testing.T) {
 }
 
 func TestNodeThatLeftMayComeBackAtOnce(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		if err := d.node.Leave(); err != nil {
@@ -110,7 +104,6 @@ func TestNodeThatLeftMayComeBackAtOnce(t *testing.T) {
 }
 
 func TestRestartedNodeIsHeardAtOnce(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		d.crash()
@@ -131,7 +124,6 @@ func TestRestartedNodeIsHeardAtOnce(t *testing.T) {
 // A host whose clock was ahead in an earlier life signs records that are older
 // than what the cluster holds. It must overtake them, not stay unheard.
 func TestNodeWithItsClockSetBackIsHeard(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		// The earlier life: a record from an hour ahead.
@@ -157,7 +149,6 @@ func TestNodeWithItsClockSetBackIsHeard(t *testing.T) {
 }
 
 func TestMemberOfAnotherClusterIsNobody(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a := c.host("a").start()
 		other := newCluster(t, "demo") // the same name, another root
@@ -185,7 +176,6 @@ func TestMemberOfAnotherClusterIsNobody(t *testing.T) {
 }
 
 func TestJoinSaysWhyNobodyAnswered(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a := c.host("a").start()
 		for _, address := range []string{"203.0.113.77:7946", "203.0.113.77:notaport", "203.0.113.77:0", "203.0.113.77:65536", ":7946", ""} {
@@ -197,7 +187,6 @@ func TestJoinSaysWhyNobodyAnswered(t *testing.T) {
 }
 
 func TestLossOfOnePacketInFiveFailsNobody(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		c.net.Loss(0.2)
@@ -213,7 +202,6 @@ func TestLossOfOnePacketInFiveFailsNobody(t *testing.T) {
 }
 
 func TestPartitionHeals(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		c.net.Block(a.addr.Addr(), d.addr.Addr())
@@ -236,7 +224,6 @@ func TestPartitionHeals(t *testing.T) {
 }
 
 func TestAllNodesMayLeaveAtOnce(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		var group sync.WaitGroup
@@ -253,7 +240,6 @@ func TestAllNodesMayLeaveAtOnce(t *testing.T) {
 
 // A host is set up anew under another name, at the address that it had.
 func TestNewNameAtTheAddressOfAnotherIsAMemberBesideIt(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		d.crash()
@@ -277,7 +263,6 @@ func TestNewNameAtTheAddressOfAnotherIsAMemberBesideIt(t *testing.T) {
 }
 
 func TestNodeMayBeClosedTwice(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a := c.host("a").start()
 		for range 2 {

@@ -54,7 +54,6 @@ func (c *cluster) wantOne(hosts ...*host) {
 
 // Both take the same number, and everybody hears of one first and then of the other.
 func TestTwoKeepersThatRotateAtOnceEndWithOneEpoch(t *testing.T) {
-	t.Parallel()
 	for seed := range 4 {
 		inBubble(t, func(t *testing.T, c *cluster) {
 			c.net.Delay(time.Millisecond, time.Duration(5+seed)*time.Millisecond)
@@ -81,7 +80,6 @@ func TestTwoKeepersThatRotateAtOnceEndWithOneEpoch(t *testing.T) {
 // A story: the network is cut in two, and each part has a keeper that rotates. When
 // it is whole again, the cluster is too, whichever part rotated more often.
 func TestPartsThatRotatedByThemselvesBecomeOne(t *testing.T) {
-	t.Parallel()
 	for _, rotations := range [][2]int{{1, 1}, {1, 3}, {4, 1}} {
 		t.Run(fmt.Sprint(rotations), func(t *testing.T) {
 			inBubble(t, func(t *testing.T, c *cluster) {
@@ -111,7 +109,6 @@ func TestPartsThatRotatedByThemselvesBecomeOne(t *testing.T) {
 // A keeper was cut off before it could say that its epoch is to be used; the others
 // went on with one of the same number. Whichever counts, all of them use it.
 func TestEpochThatWasNotSaidToBeUsedTakesThePlaceOfOneThatIs(t *testing.T) {
-	t.Parallel()
 	var counted [2]int // whose epoch it was
 	for range 5 {
 		inBubble(t, func(t *testing.T, c *cluster) {

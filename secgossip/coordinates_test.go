@@ -192,7 +192,6 @@ func FuzzParseCoordinate(f *testing.F) {
 }
 
 func TestMembersKnowTheirRoundTrips(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		c.net.Delay(30*time.Millisecond, 30*time.Millisecond)
 		a, b, d := c.three()

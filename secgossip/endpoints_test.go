@@ -46,7 +46,6 @@ func (h *host) told(of *host) (texts []string) {
 // A host that listens on every address tells the ones it has: public ones first,
 // of the families it listens on, and loopback only if it has nothing else.
 func TestOthersAreToldWhatTheyCanReach(t *testing.T) {
-	t.Parallel()
 	for _, test := range []struct {
 		bind string
 		has  []string
@@ -69,7 +68,6 @@ func TestOthersAreToldWhatTheyCanReach(t *testing.T) {
 // The address of a's host changes while it runs. Everybody hears of it, those a
 // does not talk to as well, and nobody counts a as failed.
 func TestHostThatGetsAnotherAddressTellsEverybody(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.host("a"), c.host("b"), c.host("d")
 		has := addresses("203.0.113.1")
@@ -104,7 +102,6 @@ func TestHostThatGetsAnotherAddressTellsEverybody(t *testing.T) {
 }
 
 func TestHostWithoutAnAddressIsNotStarted(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		h := c.host("a").on("0.0.0.0:7946", addresses("2001:db8::1"))
 		h.file = must(keyring.OpenFile(h.keyring, h.locker))(t)
@@ -121,7 +118,6 @@ func TestHostWithoutAnAddressIsNotStarted(t *testing.T) {
 
 // Records are signed for several reasons at once, and none gets in another's way.
 func TestRecordsSignedAtOnceAreAllTaken(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a := c.host("a").start()
 		var all sync.WaitGroup
@@ -142,7 +138,6 @@ func TestRecordsSignedAtOnceAreAllTaken(t *testing.T) {
 // The whole cluster hears events while UDP between two of its hosts is blocked,
 // and says so.
 func TestEventsReachAHostWhoseUDPIsBlocked(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		for _, other := range []*host{a, d} {

@@ -33,7 +33,6 @@ func (c *cluster) rotate(h *host) Rotation {
 }
 
 func TestRotationReachesEveryNode(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		var steps []string
@@ -60,7 +59,6 @@ func TestRotationReachesEveryNode(t *testing.T) {
 }
 
 func TestNoEventIsLostInRotations(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		client := c.client("memo", "event:*")
@@ -91,7 +89,6 @@ func TestNoEventIsLostInRotations(t *testing.T) {
 // The best-known gripe about gossip encryption: a node that was away when the
 // key changed never comes back. Ours does, from any number of rotations.
 func TestNodeThatMissedRotationsComesBack(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		d.crash()
@@ -117,7 +114,6 @@ func TestNodeThatMissedRotationsComesBack(t *testing.T) {
 
 // It comes back by itself, too: nobody tells it whom to join.
 func TestRestartedNodeFindsTheClusterByItself(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		time.Sleep(time.Minute)
@@ -137,7 +133,6 @@ func TestRestartedNodeFindsTheClusterByItself(t *testing.T) {
 }
 
 func TestNewcomerWithAnOldKeyringJoins(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _ := c.three()
 		late := c.host("late") // its home holds epoch 1
@@ -157,7 +152,6 @@ func TestNewcomerWithAnOldKeyringJoins(t *testing.T) {
 // d lives and cannot put the epoch on disk: its disk is full, say. It keeps the
 // old epoch, and so does everybody, until it can.
 func TestRotationNamesLiveNodesThatDidNotFollow(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		if err := os.Rename(d.state, d.state+".gone"); err != nil {
@@ -186,7 +180,6 @@ func TestRotationNamesLiveNodesThatDidNotFollow(t *testing.T) {
 }
 
 func TestRotationNamesFailedNodes(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, _, d := c.three()
 		d.crash()
@@ -199,7 +192,6 @@ func TestRotationNamesFailedNodes(t *testing.T) {
 }
 
 func TestOnlyAKeeperRotates(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		_, b, _ := c.three()
 		_, err := b.node.Rotate(t.Context(), func(Progress) {})
@@ -215,7 +207,6 @@ func TestOnlyAKeeperRotates(t *testing.T) {
 // Threat C09: a member that is no keeper, or a keeper's statement altered,
 // changes nobody's keyring.
 func TestStatementsOfOthersThanKeepersAreIgnored(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		secret := must(keyring.NewSecret())(t)
@@ -257,7 +248,6 @@ func TestStatementsOfOthersThanKeepersAreIgnored(t *testing.T) {
 }
 
 func TestSecretThatWasNotCommittedToIsNotInstalled(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _ := c.three()
 		time.Sleep(freshFor) // nobody brings b the right one meanwhile
@@ -282,7 +272,6 @@ func TestSecretThatWasNotCommittedToIsNotInstalled(t *testing.T) {
 }
 
 func TestRotationSurvivesARestartOfEveryNode(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		c.rotate(a)
@@ -308,7 +297,6 @@ func TestRotationSurvivesARestartOfEveryNode(t *testing.T) {
 }
 
 func TestSecondKeeperContinuesTheChain(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a := c.host("a").start()
 		k := c.host("k", pki.RoleKeeper).start().join(a)

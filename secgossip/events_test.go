@@ -23,7 +23,6 @@ import (
 )
 
 func TestEventReachesEveryNodeOnce(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		client := c.client("memo", "event:memresponse")
@@ -43,7 +42,6 @@ func TestEventReachesEveryNodeOnce(t *testing.T) {
 }
 
 func TestEventForOneNodeIsDeliveredThereOnly(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		if err := c.client("memo", "event:*").fire(a, "deploy", "v1", "d"); err != nil {
@@ -60,7 +58,6 @@ func TestEventForOneNodeIsDeliveredThereOnly(t *testing.T) {
 }
 
 func TestEventOutsideTheGrantIsRefusedByTheFirstNode(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		err := c.client("memo", "event:mem*", "members:read").fire(a, "deploy", "v1")
@@ -79,7 +76,6 @@ func TestEventOutsideTheGrantIsRefusedByTheFirstNode(t *testing.T) {
 // Threat K03, C04: a member that was broken into puts events into gossip itself.
 // No other node runs anything for them.
 func TestMemberCannotMakeOthersRunAnything(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		limited := c.client("memo", "event:mem*")
@@ -127,7 +123,6 @@ func resign(t *testing.T, c *cluster, key crypto.Signer, genuine []byte) []byte 
 // Threat C05: an insider sends a genuine event again and again, also after the
 // receiver was restarted.
 func TestGenuineEventRunsOnceForEver(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _ := c.three()
 		raw := c.client("memo", "event:*").sign("deploy", "v1")
@@ -153,7 +148,6 @@ func TestGenuineEventRunsOnceForEver(t *testing.T) {
 // Threat C05: without its journal a node cannot know what it ran, so what was fired
 // before its start is not run, give or take what clocks may be apart.
 func TestEventFromBeforeTheStartIsRefusedWhenTheJournalIsLost(t *testing.T) {
-	t.Parallel()
 	for name, lose := range map[string]func(path string) error{
 		"gone":    os.Remove,
 		"emptied": func(path string) error { return os.Truncate(path, 0) },
@@ -205,7 +199,6 @@ func TestEventFromBeforeTheStartIsRefusedWhenTheJournalIsLost(t *testing.T) {
 }
 
 func TestClientCannotHandInWhatAnotherSigned(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a := c.host("a").start()
 		raw := c.client("memo", "event:*").sign("deploy", "v1")
@@ -219,7 +212,6 @@ func TestClientCannotHandInWhatAnotherSigned(t *testing.T) {
 }
 
 func TestSameEventFiredTwiceIsADuplicate(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _ := c.three()
 		client := c.client("memo", "event:*")
@@ -239,7 +231,6 @@ func TestSameEventFiredTwiceIsADuplicate(t *testing.T) {
 // Threat N02, N03: everything on the wire is recorded and sent again, from where
 // it came and from elsewhere, now and after each side restarted.
 func TestRecordedTrafficIsNeverAcceptedAgain(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		var mu sync.Mutex
 		var tape []memnet.Datagram
@@ -320,7 +311,6 @@ func (c *cluster) received() (accepted, dropped uint64) {
 }
 
 func TestEventsInQuickSuccessionAllArrive(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		client := c.client("memo", "event:*")
@@ -340,7 +330,6 @@ func TestEventsInQuickSuccessionAllArrive(t *testing.T) {
 }
 
 func TestEventsAreDroppedWhenTheyCannotBeTakenIn(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a := c.host("a").start()
 		junk := make([][]byte, wire.MaxPacketItems)

@@ -49,7 +49,6 @@ func (d *disk) rename(from, to string) {
 // rotations, and follows by itself when it can. It says so once an hour: every stream
 // brings it what it cannot keep.
 func TestNodeWithAFullDiskFollowsWhenThereIsSpace(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.host("a"), c.host("b"), c.host("d")
 		disk, log := d.ownDisk()
@@ -100,7 +99,6 @@ func TestNodeWithAFullDiskFollowsWhenThereIsSpace(t *testing.T) {
 // A keeper that cannot write begins nothing, says why, and nobody has heard of an
 // epoch; it rotates as soon as there is space.
 func TestKeeperWithAFullDiskBeginsNothing(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.host("a"), c.host("b")
 		disk, log := a.ownDisk()
@@ -135,7 +133,6 @@ func TestKeeperWithAFullDiskBeginsNothing(t *testing.T) {
 // The disk of the keeper fills up after each step of a rotation. It goes on by itself,
 // from where it was, also when it was restarted meanwhile.
 func TestKeeperWhoseDiskFillsUpInARotationGoesOn(t *testing.T) {
-	t.Parallel()
 	for _, step := range []Step{StepInstalled, StepUsing} {
 		for _, restart := range []bool{false, true} {
 			inBubble(t, func(t *testing.T, c *cluster) {
@@ -180,7 +177,6 @@ func TestKeeperWhoseDiskFillsUpInARotationGoesOn(t *testing.T) {
 // An image of the disk from ten rotations ago: the node starts with it, and is up to
 // date within five seconds, with nobody's help.
 func TestNodeFromAnOldImageCatchesUp(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		c.rotate(a)

@@ -32,7 +32,6 @@ const (
 // Whatever happens to a fifth of the hosts while keepers rotate: ten seconds after
 // the last fault there is one epoch, everybody has it, and nobody did anything.
 func TestRandomHistoriesEndWithOneEpochAndNobodyLockedOut(t *testing.T) {
-	t.Parallel()
 	seeds := []uint64{*historySeed}
 	if *historySeed == 0 {
 		count := *histories
@@ -66,7 +65,6 @@ func TestRandomHistoriesEndWithOneEpochAndNobodyLockedOut(t *testing.T) {
 // Power goes everywhere at once, in the middle of a rotation, and comes back host by
 // host.
 func TestPowerCutInTheMiddleOfARotationLeavesOneEpoch(t *testing.T) {
-	t.Parallel()
 	for seed := range uint64(3) {
 		inBubble(t, func(t *testing.T, c *cluster) {
 			h := newHistory(c, seed)

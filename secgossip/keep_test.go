@@ -22,7 +22,6 @@ func (h *host) rotating(every time.Duration) *logBuffer {
 }
 
 func TestEpochsAreRotatedByAge(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.host("a"), c.host("b", pki.RoleKeeper), c.host("d")
 		logs := []*logBuffer{a.rotating(10 * time.Minute), b.rotating(10 * time.Minute), d.rotating(10 * time.Minute)}
@@ -54,7 +53,6 @@ func TestEpochsAreRotatedByAge(t *testing.T) {
 // need do anything: the next keeper goes on with it once it sees that the first is
 // gone, or the same one when it is back. Neither waits for time that nobody uses.
 func TestRotationThatWasCutShortIsResumed(t *testing.T) {
-	t.Parallel()
 	for _, another := range []bool{true, false} {
 		inBubble(t, func(t *testing.T, c *cluster) {
 			a, d := c.host("a"), c.host("d")
@@ -98,7 +96,6 @@ func TestRotationThatWasCutShortIsResumed(t *testing.T) {
 // A live member that cannot take the new epoch keeps the old one alive. When it can,
 // the old one goes by itself.
 func TestEpochThatWasKeptForAMemberGoesAfterwards(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		if err := os.Rename(d.state, d.state+".gone"); err != nil {
@@ -123,7 +120,6 @@ func TestEpochThatWasKeptForAMemberGoesAfterwards(t *testing.T) {
 
 // Without a keeper the cluster goes on, and says so once an hour.
 func TestClusterWithoutAKeeperGoesOnAndSaysSo(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.host("a"), c.host("b"), c.host("d")
 		log := d.rotating(10 * time.Minute)

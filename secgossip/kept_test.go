@@ -17,7 +17,6 @@ import (
 )
 
 func TestKeptFileThatIsDamagedIsPutAsideAndSaidOnce(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		log := new(logBuffer)
 		c.logger = slog.New(slog.NewTextHandler(log, nil))
@@ -55,7 +54,6 @@ func TestKeptFileThatIsDamagedIsPutAsideAndSaidOnce(t *testing.T) {
 }
 
 func TestKeptFileOfAnotherClusterIsRefused(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, _, _ := c.three()
 		a.node.saveRecords()
@@ -102,7 +100,6 @@ func TestEveryHarmToAKeptFileIsSeen(t *testing.T) {
 }
 
 func TestTagsOfClientsOutliveRestartsAndReloads(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.host("a"), c.host("b")
 		a.start("role", "db", "zone", "1")
@@ -140,7 +137,6 @@ func TestTagsOfClientsOutliveRestartsAndReloads(t *testing.T) {
 }
 
 func TestTagsOutsideTheirLimitsChangeNothing(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a := c.host("a").start("role", "db")
 		long := string(bytes.Repeat([]byte("v"), maxTagValue))
@@ -162,7 +158,6 @@ func TestTagsOutsideTheirLimitsChangeNothing(t *testing.T) {
 }
 
 func TestNodeThatMayRejoinKeepsItsRecordsThroughALeave(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		d.stop()
@@ -185,7 +180,6 @@ func TestNodeThatMayRejoinKeepsItsRecordsThroughALeave(t *testing.T) {
 
 // A node may be killed long before it would write again what it knows.
 func TestWhomANodeHasJoinedIsWrittenAtOnce(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.host("a").start(), c.host("b").start()
 		b.join(a)
@@ -209,7 +203,6 @@ func (h *host) wantRecords(want int) {
 // some that the others had as failed, and they start in any order. Fifty nodes with
 // -large.
 func TestNodesFindEachOtherAfterAPowerCut(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		count := 20
 		if *large {

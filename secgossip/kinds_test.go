@@ -15,7 +15,6 @@ import (
 // Of a member that is gone already everybody was told that it is. That it is evicted is
 // news all the same.
 func TestEvictionOfAMemberThatFailedIsToldAsThatAlone(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		d.crash()
@@ -32,7 +31,6 @@ func TestEvictionOfAMemberThatFailedIsToldAsThatAlone(t *testing.T) {
 }
 
 func TestNodesTellEveryStepOfAnEpochsLife(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		c.rotate(a)
@@ -71,7 +69,6 @@ func (s slow) UserEvent(e Event) {
 
 // An event that was accepted comes from nobody again: it is told though the node stops.
 func TestWhatWasAcceptedIsToldThoughTheNodeStops(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, hold := c.host("a"), make(chan struct{})
 		a.settings = func(config *Config) { config.Observer = slow{a.seen, hold} }
@@ -113,7 +110,6 @@ func (h *host) sees(name string, want Status) bool {
 }
 
 func TestMemberIsSuspectBeforeItFails(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		c.net.Host(d.addr.Addr()).Kill()
@@ -128,7 +124,6 @@ func TestMemberIsSuspectBeforeItFails(t *testing.T) {
 
 // A member that is suspected in the wrong says so, and is talked to all the while.
 func TestSuspectMemberThatIsThereIsAliveAgain(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, _, d := c.three()
 		c.net.Partition([]netip.Addr{d.addr.Addr()})
@@ -149,7 +144,6 @@ func TestSuspectMemberThatIsThereIsAliveAgain(t *testing.T) {
 }
 
 func TestMemberThatHasSignedThatItGoesIsLeavingUntilItHas(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, _, d := c.three()
 		if err := d.node.leaveRecord(); err != nil {
@@ -176,7 +170,6 @@ func TestMemberThatHasSignedThatItGoesIsLeavingUntilItHas(t *testing.T) {
 // memberlist may forget to pass on that a member is alive again. No suspicion outlasts its
 // own limit for that.
 func TestNoSuspicionOutlastsItsLimit(t *testing.T) {
-	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := newMembership(func(int) time.Duration { return 24 * time.Second })
 		m.set("d", StatusAlive, nil)

@@ -30,7 +30,6 @@ func (c *client) fireAs(at *host, ahead time.Duration, ltime uint64) {
 // Whoever asks a node that has seen an event comes after it, though the clock of that
 // event's client was ahead, and though the node has restarted since.
 func TestEventThatFollowsAnotherHasALaterTime(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _ := c.three()
 		memo := c.client("memo", "event:*")
@@ -65,7 +64,6 @@ func TestEventThatFollowsAnotherHasALaterTime(t *testing.T) {
 // Threat C03: a client with a wrong clock and bad intent moves nobody's clock further
 // than clocks may be apart.
 func TestNoLamportTimeMovesAClockToTheEndOfTimes(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a := c.host("a").start()
 		ahead := pki.Tolerance - time.Second
@@ -77,7 +75,6 @@ func TestNoLamportTimeMovesAClockToTheEndOfTimes(t *testing.T) {
 }
 
 func TestMembersAndQueriesMoveTheirClocks(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _ := c.three()
 		for _, p := range a.node.roster.All() {
@@ -104,7 +101,6 @@ func TestMembersAndQueriesMoveTheirClocks(t *testing.T) {
 }
 
 func TestKeptClocksOutOfBoundsArePutAsideAndNamed(t *testing.T) {
-	t.Parallel()
 	for name, kept := range map[string]keptClocks{
 		"event time 18446744073709551615: 1 to ": {math.MaxUint64, 1, 1},
 		"query time 0: 1 to ":                    {1, 0, 1},
@@ -133,7 +129,6 @@ func TestKeptClocksOutOfBoundsArePutAsideAndNamed(t *testing.T) {
 }
 
 func TestClocksOfAnotherClusterStayAsTheyAre(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a := c.host("a").start()
 		path := filepath.Join(a.state, clocksFile)

@@ -15,7 +15,6 @@ var large = flag.Bool("large", false, "live through stories of hundreds of nodes
 // Thirty nodes, one in ten datagrams lost: everybody finds everybody, an event
 // reaches all of them, a rotation carries everybody along, and everybody answers.
 func TestThirtyNodesOverALossyNetwork(t *testing.T) {
-	t.Parallel()
 	if testing.Short() {
 		t.Skip("thirty nodes take a few seconds")
 	}
@@ -86,7 +85,6 @@ func everybodyAnswers(t *testing.T, c *cluster, first *host) {
 // Of 200 nodes in five rotations, a twentieth of all datagrams lost and 5 to 80 ms on
 // the way, 99 of 100 use the new epoch within five seconds of virtual time.
 func TestTwoHundredNodesRotateInUnderFiveSeconds(t *testing.T) {
-	t.Parallel()
 	if !*large {
 		t.Skip("two hundred nodes take minutes: -large")
 	}

@@ -17,7 +17,6 @@ import (
 )
 
 func TestSequenceThatCannotBeSignedIsNotKept(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a := c.host("a").start()
 		before := a.node.self.current()
@@ -34,7 +33,6 @@ func TestSequenceThatCannotBeSignedIsNotKept(t *testing.T) {
 }
 
 func TestNodeThatCannotSignItsLastRecordLeavesAllTheSame(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, _, _ := c.three()
 		a.identity.Signing.(*keyring.SigningKey).Destroy()
@@ -67,7 +65,6 @@ func (b *logBuffer) count(text string) int {
 }
 
 func TestNodeThatLeftLooksForNobody(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		log := new(logBuffer)
 		c.logger = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -107,7 +104,6 @@ next:
 }
 
 func TestNodeThatLeftKeepsNoRecords(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, _, _ := c.three()
 		a.node.saveRecords()
@@ -136,7 +132,6 @@ func TestNodeThatLeftKeepsNoRecords(t *testing.T) {
 }
 
 func TestWarningsOfMemberlistAreBounded(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		log := new(logBuffer)
 		c.logger = slog.New(slog.NewTextHandler(log, nil))
@@ -164,7 +159,6 @@ func TestWarningsOfMemberlistAreBounded(t *testing.T) {
 // Of a member whose UDP is blocked the transport tells, once, and not memberlist
 // at every probe.
 func TestLostProbesByUDPAreNoWarnings(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		log := new(logBuffer)
 		c.logger = slog.New(slog.NewTextHandler(log, nil))

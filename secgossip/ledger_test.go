@@ -53,7 +53,6 @@ func (h *host) install(a announcement) error {
 }
 
 func TestLateSecretOfAnOlderEpochRollsNothingBack(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.host("a"), c.host("b")
 		b.start()
@@ -70,7 +69,6 @@ func TestLateSecretOfAnOlderEpochRollsNothingBack(t *testing.T) {
 }
 
 func TestEpochsWhoseSecretNeverCameLockNobodyOut(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.host("a"), c.host("b")
 		b.start()
@@ -94,7 +92,6 @@ func TestEpochsWhoseSecretNeverCameLockNobodyOut(t *testing.T) {
 // Whoever was away whenever an epoch was used holds those that were only installed, as
 // many as fit. It takes in the next all the same.
 func TestEpochsThatNobodyUsedLeaveRoomForTheNext(t *testing.T) {
-	t.Parallel()
 	for _, used := range []bool{true, false} {
 		inBubble(t, func(t *testing.T, c *cluster) {
 			a, b := c.host("a"), c.host("b")
@@ -129,7 +126,6 @@ func TestEpochsThatNobodyUsedLeaveRoomForTheNext(t *testing.T) {
 }
 
 func TestFailedInstallCanBeRepeated(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.host("a"), c.host("b")
 		b.start()
@@ -160,7 +156,6 @@ func TestFailedInstallCanBeRepeated(t *testing.T) {
 }
 
 func TestRotationGoesOnWithAnEpochLeftUnused(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _ := c.three()
 		for range 2 * keyring.MaxEpochs { // a keeper that is killed again and again
@@ -181,7 +176,6 @@ func TestRotationGoesOnWithAnEpochLeftUnused(t *testing.T) {
 // Two keepers took the same number: what one says about its epoch is not about
 // the other's.
 func TestStatementsMeanTheirOwnEpochOnly(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.host("a"), c.host("b")
 		b.start()
@@ -204,7 +198,6 @@ func TestStatementsMeanTheirOwnEpochOnly(t *testing.T) {
 
 // An expired keeper dates its statement back to when it was none.
 func TestStatementFromBeforeTheEpochInUseIsRefused(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.host("a"), c.host("b")
 		time.Sleep(2 * maxFork)
@@ -225,7 +218,6 @@ func TestStatementFromBeforeTheEpochInUseIsRefused(t *testing.T) {
 
 // A keeper gone wrong cannot use up the numbers.
 func TestEpochFarAheadIsRefused(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.host("a"), c.host("b")
 		b.start()

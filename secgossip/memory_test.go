@@ -90,7 +90,6 @@ func (c *cluster) mixed() (a, b, d *host) {
 
 // The epochs of its home are used at its first start, and leave the disk then.
 func TestNodeInMemoryLeavesNoEpochOnDisk(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.mixed()
 		c.wantOne(a, b, d)
@@ -117,7 +116,6 @@ func TestNodeInMemoryLeavesNoEpochOnDisk(t *testing.T) {
 
 // It starts with nothing and is a member within five seconds, by itself.
 func TestNodeInMemoryFetchesItsEpochAtBoot(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.mixed()
 		time.Sleep(time.Minute) // the records of the others are kept
@@ -144,7 +142,6 @@ func TestNodeInMemoryFetchesItsEpochAtBoot(t *testing.T) {
 // The whole cluster was off. Those in memory have no epoch; they wait, find each other
 // and send no datagram. When the keeper is back, it has what all need.
 func TestClusterInMemoryComesBackWithItsKeeper(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.mixed()
 		time.Sleep(time.Minute)
@@ -186,7 +183,6 @@ func TestClusterInMemoryComesBackWithItsKeeper(t *testing.T) {
 
 // Without the setting the epochs are written again, at the next change.
 func TestNodeThatWasInMemoryIsOnDiskAgain(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.mixed()
 		b.stop()
@@ -207,7 +203,6 @@ func TestNodeThatWasInMemoryIsOnDiskAgain(t *testing.T) {
 // A keeper that has lost its epochs makes no new first one beside that of the cluster:
 // it meets a member first.
 func TestKeeperWithoutAnEpochBeginsNone(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.host("a"), c.host("b", pki.RoleKeeper)
 		knock := must(keyring.OpenFile(b.keyring, b.locker))(t)

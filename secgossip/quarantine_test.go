@@ -32,7 +32,6 @@ func aliveOf(b *guard.Peer, incarnation byte) string {
 // Threat C20: who is caught is told of once, stays a member, and is not believed
 // about others any more where it was caught.
 func TestMemberThatIsCaughtIsNotBelievedAboutOthers(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, _, d := c.three()
 		known := func() uint32 { // what memberlist was given of b
@@ -71,7 +70,6 @@ func TestMemberThatIsCaughtIsNotBelievedAboutOthers(t *testing.T) {
 }
 
 func TestQuarantineEndsAnHourAfterTheLastOffence(t *testing.T) {
-	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		q := newQuarantine()
 		if !q.begin("d") {
@@ -97,7 +95,6 @@ func TestQuarantineEndsAnHourAfterTheLastOffence(t *testing.T) {
 
 // A member that was put out, and is issued anew, is another.
 func TestNewIdentityIsNotInQuarantine(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		d.say(a, "\x02\x01")

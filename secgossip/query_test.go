@@ -100,7 +100,6 @@ func answering(f func(h *host, q Query) string, hosts ...*host) {
 func byName(h *host, q Query) string { return h.name + " says " + q.Name + " " + string(q.Payload) }
 
 func TestEveryNodeAnswersAQuery(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		answering(byName, a, b, d)
@@ -119,7 +118,6 @@ func TestEveryNodeAnswersAQuery(t *testing.T) {
 }
 
 func TestWithoutAckNobodyAcknowledges(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		answering(byName, a, b, d)
@@ -131,7 +129,6 @@ func TestWithoutAckNobodyAcknowledges(t *testing.T) {
 }
 
 func TestAQueryIsForThoseThatItsFiltersFit(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.host("a"), c.host("b"), c.host("d")
 		a.start("role", "web", "zone", "eu-1")
@@ -176,7 +173,6 @@ func TestAQueryIsForThoseThatItsFiltersFit(t *testing.T) {
 
 // A node that is not alive has no time to answer; who named it learns that.
 func TestANodeThatWasNamedAndIsNotAliveIsMissing(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		answering(byName, a, b)
@@ -190,7 +186,6 @@ func TestANodeThatWasNamedAndIsNotAliveIsMissing(t *testing.T) {
 }
 
 func TestWhoHasNoAnswerHoldsNobodyUp(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		answering(byName, a)
@@ -203,7 +198,6 @@ func TestWhoHasNoAnswerHoldsNobodyUp(t *testing.T) {
 }
 
 func TestASilentNodeIsNamedAtTheDeadline(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		answering(byName, a, b)
@@ -219,7 +213,6 @@ func TestASilentNodeIsNamedAtTheDeadline(t *testing.T) {
 }
 
 func TestReachabilityNeedsNothingButAcks(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		got := c.client("memo", "query:_ping").ask(a, rpcauth.PingQuery, nil)
@@ -234,7 +227,6 @@ func TestReachabilityNeedsNothingButAcks(t *testing.T) {
 
 // The timeout is Serf's: 200 ms by 16 by the digits of the size.
 func TestTheUsualTimeoutIsSerfs(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a := c.host("a").start()
 		if got, want := a.node.QueryTimeout(), 3200*time.Millisecond; got != want {
@@ -244,7 +236,6 @@ func TestTheUsualTimeoutIsSerfs(t *testing.T) {
 }
 
 func TestALongAnswerComesWhole(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		sizes := map[string]int{"a": 1 << 20, "b": 1 << 20, "d": 2000}
@@ -274,7 +265,6 @@ func TestALongAnswerComesWhole(t *testing.T) {
 // What waits for clients has a bound: an answer that does not fit comes again, until
 // somebody has read.
 func TestAnswersThatNobodyReadsHaveABound(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		answering(func(h *host, q Query) string { return strings.Repeat(h.name, 1<<20) }, a, b, d)
@@ -298,7 +288,6 @@ func TestAnswersThatNobodyReadsHaveABound(t *testing.T) {
 }
 
 func TestTwoQueriesAtOnceDoNotMix(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		answering(byName, a, b, d)
@@ -321,7 +310,6 @@ func TestTwoQueriesAtOnceDoNotMix(t *testing.T) {
 }
 
 func TestAQueryWhoseOriginDiesEndsByItsDeadline(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		client := c.client("memo", "query:*")
@@ -349,7 +337,6 @@ func TestAQueryWhoseOriginDiesEndsByItsDeadline(t *testing.T) {
 }
 
 func TestTheFirstAnswerCounts(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		answering(byName, a)
@@ -381,7 +368,6 @@ func TestTheFirstAnswerCounts(t *testing.T) {
 }
 
 func TestAReplyAfterTheDeadlineIsCountedAsLate(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		answering(byName, a, b)
@@ -403,7 +389,6 @@ func TestAReplyAfterTheDeadlineIsCountedAsLate(t *testing.T) {
 // Threat K03, C04: a member that was broken into puts queries into gossip itself. No
 // other node runs anything for them.
 func TestMemberCannotMakeOthersAnswer(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		limited := c.client("memo", "query:mem*")
@@ -457,7 +442,6 @@ func foreignQuery(c *cluster) []byte {
 // Threat C05: an insider sends a genuine query again and again: at once, after its
 // deadline, and after the receiver was restarted.
 func TestGenuineQueryIsAnsweredOnceForEver(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _ := c.three()
 		raw := c.client("memo", "query:*").signQuery(a, "load", nil)
@@ -485,7 +469,6 @@ func TestGenuineQueryIsAnsweredOnceForEver(t *testing.T) {
 
 // Threat C05: a member withholds a query until its time is over.
 func TestAWithheldQueryIsWorthNothingAfterItsTime(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		raw := c.client("memo", "query:*").signQuery(a, "load", nil)
@@ -505,7 +488,6 @@ func TestAWithheldQueryIsWorthNothingAfterItsTime(t *testing.T) {
 // Threat K03: a member that was broken into cannot say what another says, not by
 // packet, by relay or by stream, and cannot reply to what nobody asked of it.
 func TestNobodyCanReplyForAnother(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		answering(byName, a, b)
@@ -553,7 +535,6 @@ func (h *host) peer(of *host) *guard.Peer { return h.node.roster.Get(of.identity
 
 // Threat C08: nobody can have a node send what they want to whom they want.
 func TestAReplyIsPassedOnOnceAndToItsOriginOnly(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		client := c.client("memo", "query:*")
@@ -602,7 +583,6 @@ func TestAReplyIsPassedOnOnceAndToItsOriginOnly(t *testing.T) {
 }
 
 func TestAskRefusesWhatIsNotForThisNodeFromThisClient(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _ := c.three()
 		client, other := c.client("memo", "query:*"), c.client("other", "query:*")
@@ -625,7 +605,6 @@ func TestAskRefusesWhatIsNotForThisNodeFromThisClient(t *testing.T) {
 // Threat C10: queries that nobody can take in at once wait in a bounded queue, and a
 // node collects for so many clients and no more.
 func TestQueriesHaveBounds(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a := c.host("a").start()
 		junk := make([][]byte, wire.MaxPacketItems)

@@ -26,7 +26,6 @@ func (c *client) follow(at *host, raw []byte, limit time.Duration) (targets, con
 }
 
 func TestClientIsToldWhoHasItsEvent(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		c.net.Loss(0.3)
@@ -78,7 +77,6 @@ func TestClientIsToldWhoHasItsEvent(t *testing.T) {
 
 // Who has not got an event, or lacks its payload, does not say that it has it.
 func TestWhoLacksThePayloadHasNotTheEvent(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, _, _ := c.three()
 		client := c.client("memo", "event:*")
@@ -100,7 +98,6 @@ func TestWhoLacksThePayloadHasNotTheEvent(t *testing.T) {
 
 // Threat C21: a member says that others have an event, and floods whoever waits for them.
 func TestNobodySaysForAnotherThatItHasAnEvent(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		client := c.client("memo", "event:*")
@@ -131,7 +128,6 @@ func TestNobodySaysForAnotherThatItHasAnEvent(t *testing.T) {
 
 // Threat C10: receipts cost a node little, whoever asks for them.
 func TestReceiptsHaveBounds(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _ := c.three()
 		client := c.client("memo", "event:*")
@@ -181,7 +177,6 @@ func TestReceiptsHaveBounds(t *testing.T) {
 
 // Whoever has not got an event when it expires does not get it any more.
 func TestFollowingEndsWhenTheEventExpires(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _ := c.three()
 		client := c.client("memo", "event:*")
@@ -205,7 +200,6 @@ func TestFollowingEndsWhenTheEventExpires(t *testing.T) {
 
 // Tag filters that are slow hold no processor for as long as there are members.
 func TestTargetsAreNotChosenForEver(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, _, _ := c.three()
 		slow := func(d time.Duration) func(string, map[string]string) bool {

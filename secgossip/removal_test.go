@@ -37,7 +37,6 @@ func (c *cluster) gone() (a, b, d *host, operator *client) {
 }
 
 func TestFailedMemberIsMadeToLeaveEverywhere(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _, operator := c.gone()
 		if status, err := a.node.ForceLeave(operator.removal(a, "d", false), operator.public()); status != StatusLeft || err != nil {
@@ -57,7 +56,6 @@ func TestFailedMemberIsMadeToLeaveEverywhere(t *testing.T) {
 
 // What everybody knows is passed on no more, whoever says it again in whatever words.
 func TestRemovalThatIsSaidAgainIsNotPassedOn(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _, operator := c.gone()
 		raw := operator.removal(a, "d", false)
@@ -80,7 +78,6 @@ func TestRemovalThatIsSaidAgainIsNotPassedOn(t *testing.T) {
 }
 
 func TestPrunedMemberIsForgottenEverywhereAndComesBack(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d, operator := c.gone()
 		if status, err := b.node.ForceLeave(operator.removal(b, "d", true), operator.public()); status != "" || err != nil {
@@ -105,7 +102,6 @@ func TestPrunedMemberIsForgottenEverywhereAndComesBack(t *testing.T) {
 
 // Threat C19: a removal is said again when its node is back, or where it never went away.
 func TestRemovalSaysNothingAboutALaterLife(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d, operator := c.gone()
 		raw := operator.removal(a, "d", true)
@@ -127,7 +123,6 @@ func TestRemovalSaysNothingAboutALaterLife(t *testing.T) {
 }
 
 func TestLiveMemberRefutesItsRemoval(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		operator := c.client("operator", rpcauth.Grant(rpcauth.NodeLeave))
@@ -155,7 +150,6 @@ func TestLiveMemberRefutesItsRemoval(t *testing.T) {
 }
 
 func TestRemovalNeedsItsClientAndAMember(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d, operator := c.gone()
 		other := c.client("other", rpcauth.Grant(rpcauth.Monitor))
@@ -192,7 +186,6 @@ func TestRemovalNeedsItsClientAndAMember(t *testing.T) {
 }
 
 func TestMembersThatAreGoneAreForgottenInTime(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.host("a"), c.host("b"), c.host("d")
 		a.settings = func(c *Config) { c.ReconnectTimeout, c.TombstoneTimeout = 10*time.Minute, 5*time.Minute }
@@ -224,7 +217,6 @@ func TestMembersThatAreGoneAreForgottenInTime(t *testing.T) {
 }
 
 func TestMemberThatComesAndGoesIsNamed(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, _, d := c.three()
 		for i := range maxFlaps {
@@ -251,7 +243,6 @@ func TestMemberThatComesAndGoesIsNamed(t *testing.T) {
 
 // Threat C03: with a sequence that none is above, a node would never be heard again.
 func TestSequenceFarAheadSilencesNobody(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		raw, err := d.node.self.sign(math.MaxInt64-2, false, time.Now())

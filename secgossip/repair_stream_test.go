@@ -17,7 +17,6 @@ func (c *cluster) cutDatagrams(of *host) {
 }
 
 func TestNodeThatNoDatagramReachesHasWhatItMissedWhenItHasJoined(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		client := c.client("memo", "event:*")
@@ -35,7 +34,6 @@ func TestNodeThatNoDatagramReachesHasWhatItMissedWhenItHasJoined(t *testing.T) {
 
 // What is more than goes beside a join comes by streams made for it.
 func TestLongAbsenceIsMadeUpByStreamsAlone(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		client := c.client("memo", "event:*")
@@ -59,7 +57,6 @@ func TestLongAbsenceIsMadeUpByStreamsAlone(t *testing.T) {
 // Threat C10: a member that lies about what it has is asked again only while it brings
 // what is new.
 func TestWhoSaysItHasMoreIsAskedAgainOnlyWhenItBroughtSomething(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _ := c.three()
 		client := c.client("memo", "event:*")

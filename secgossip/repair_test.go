@@ -12,7 +12,6 @@ import (
 )
 
 func TestEventThatNoDatagramBroughtIsRepaired(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		client := c.client("memo", "event:*")
@@ -42,7 +41,6 @@ func TestEventThatNoDatagramBroughtIsRepaired(t *testing.T) {
 // Whoever was away gets what it missed, once and in order; whoever is new gets nothing
 // that was fired before.
 func TestEventsMissedWhileDownAreDeliveredOnceAndToNoNewcomer(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		client := c.client("memo", "event:*")
@@ -72,7 +70,6 @@ func TestEventsMissedWhileDownAreDeliveredOnceAndToNoNewcomer(t *testing.T) {
 // Whoever starts without a journal gets what was fired before only if its settings ask
 // for it, and not again when it comes back.
 func TestNewcomerThatAsksForOldEventsGetsEachOnce(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		client := c.client("memo", "event:*")
@@ -103,7 +100,6 @@ func TestNewcomerThatAsksForOldEventsGetsEachOnce(t *testing.T) {
 
 // What a client is told was accepted reaches everybody, however fast it fires.
 func TestClientHearsThatTheNodeIsBusyBeforeAnythingIsLost(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		client := c.client("memo", "event:*")
@@ -135,7 +131,6 @@ func TestClientHearsThatTheNodeIsBusyBeforeAnythingIsLost(t *testing.T) {
 
 // Threat C04: a member marks an event as another's, or alters a mark.
 func TestMarkThatItsOriginDidNotSignIsRefused(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		raw := c.client("memo", "event:*").sign("deploy", "v1")
@@ -161,7 +156,6 @@ func TestMarkThatItsOriginDidNotSignIsRefused(t *testing.T) {
 // Threat C10: a member claims sequences that nobody can bring, uses one twice, and
 // marks one event many times. It harms the order of its own events and nothing else.
 func TestOriginThatLiesAboutSequencesHarmsOnlyItsOwn(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		client := c.client("memo", "event:*")
@@ -197,7 +191,6 @@ func TestOriginThatLiesAboutSequencesHarmsOnlyItsOwn(t *testing.T) {
 
 // Threat C10: a member without a client's key cannot multiply events by marks.
 func TestEventIsPassedOnUnderOneMarkOnly(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _ := c.three()
 		raw := c.client("memo", "event:*").sign("once", "")
@@ -213,7 +206,6 @@ func TestEventIsPassedOnUnderOneMarkOnly(t *testing.T) {
 
 // Threat C06: an event that its origin counted and gives to nobody is named.
 func TestWithheldEventIsNamedAndHoldsUpTheOthersBriefly(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		log := new(logBuffer)
 		a, b := c.host("a"), c.host("b")
@@ -246,7 +238,6 @@ func TestWithheldEventIsNamedAndHoldsUpTheOthersBriefly(t *testing.T) {
 // What an origin fired before a node's start has expired at some time. It is then neither
 // missed nor waited for, whenever the next event comes; a later start is another matter.
 func TestEventsFromBeforeAStartAreNotMissedHoweverLateTheNextComes(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.host("a"), c.host("b")
 		a.start()
@@ -281,7 +272,6 @@ func TestEventsFromBeforeAStartAreNotMissedHoweverLateTheNextComes(t *testing.T)
 
 // Threat C10: a member that tells tallies without end is answered so often and no more.
 func TestFloodOfTalliesIsAnsweredSoOftenAndNoMore(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _ := c.three()
 		if err := c.client("memo", "event:*").fire(b, "deploy", ""); err != nil {
@@ -308,7 +298,6 @@ func TestFloodOfTalliesIsAnsweredSoOftenAndNoMore(t *testing.T) {
 // What has expired before a restart is nobody's, and the members say so: the first event
 // after it waits for nothing.
 func TestFirstEventAfterARestartWaitsForNothingThatExpired(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _ := c.three()
 		client := c.client("memo", "event:*")
@@ -333,7 +322,6 @@ func TestFirstEventAfterARestartWaitsForNothingThatExpired(t *testing.T) {
 
 // Who fires once a day is as much in order as who fires a hundred times a second.
 func TestEventsHoursApartWaitForNothingAndNoneIsMissed(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b := c.host("a"), c.host("b")
 		a.start()

@@ -155,7 +155,6 @@ func (c *cluster) assertDropped(when string, recorded []memnet.Datagram, log *lo
 // restarts and a rotation, and to a cluster of the same name with nodes of the
 // same names at the same addresses.
 func TestTenThousandReplayedDatagramsChangeNothing(t *testing.T) {
-	t.Parallel()
 	const enough = 10_000
 	inBubble(t, func(t *testing.T, c *cluster) {
 		log := new(logged)

@@ -39,7 +39,6 @@ func (c *cluster) issuedBy(authority *pki.Authority, h *host, roles ...pki.Role)
 // A node starts without the issuers of others. What it knew of revocations holds from
 // its start all the same, and once it says so itself, for newcomers too.
 func TestRevocationOutlivesARestartWithoutItsKeepersIssuer(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, k, x := c.host("a"), c.host("b"), c.host("k"), c.host("x")
 		c.issuedBy(c.issuer("k"), k, pki.RoleKeeper)
@@ -68,7 +67,6 @@ func TestRevocationOutlivesARestartWithoutItsKeepersIssuer(t *testing.T) {
 // An issuer lives for a year, and newcomers do not take in one that has ended. Before
 // that, another keeper says what its keepers said.
 func TestRevocationOutlivesItsKeepersIssuer(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, k, x := c.host("a"), c.host("k"), c.host("x")
 		c.issuedBy(c.issuer("k"), k, pki.RoleKeeper)
@@ -91,7 +89,6 @@ func TestRevocationOutlivesItsKeepersIssuer(t *testing.T) {
 
 // A void keeper's word displaces nothing that would count without it.
 func TestWhatAVoidKeeperSaidDisplacesNothing(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, k, x := c.host("a"), c.host("k", pki.RoleKeeper), c.host("x")
 		ban := evictionOf(x, 10)
@@ -114,7 +111,6 @@ func TestWhatAVoidKeeperSaidDisplacesNothing(t *testing.T) {
 
 // An evicted keeper says something milder about itself, later.
 func TestKeeperSaysNothingAboutItself(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, k := c.host("a"), c.host("k", pki.RoleKeeper)
 		mild := evictionOf(k, 30)
@@ -134,7 +130,6 @@ func TestKeeperSaysNothingAboutItself(t *testing.T) {
 
 // A keeper whose clock is behind evicts again: nothing that was void is valid by it.
 func TestEvictionIsNeverEarlierThanTheOneBefore(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, k, x := c.host("a"), c.host("k", pki.RoleKeeper), c.host("x")
 		a.start()
@@ -151,7 +146,6 @@ func TestEvictionIsNeverEarlierThanTheOneBefore(t *testing.T) {
 
 // A home was stolen before its node ever joined: nobody knows its key.
 func TestNodeThatNeverJoinedCanBeBanned(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _ := c.three()
 		x := c.host("x")

@@ -12,7 +12,6 @@ import (
 // A keeper that is evicted on one side has rotated on the other, as often or more
 // often. When they meet, nobody believes what it said, and all end with one epoch.
 func TestWhoFollowedAKeeperThatWasEvictedElsewhereComesBack(t *testing.T) {
-	t.Parallel()
 	for _, rotations := range []int{1, 2, 3} {
 		t.Run(fmt.Sprint(rotations), func(t *testing.T) {
 			inBubble(t, func(t *testing.T, c *cluster) {

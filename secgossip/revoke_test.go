@@ -57,7 +57,6 @@ func (h *host) refused(when string, others ...*host) {
 // A story: a node is evicted. It is out of everybody's members at once, gets no epoch
 // from then on, and does not come back with what it has, whoever restarts.
 func TestEvictedNodeIsOutForGood(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, x := c.host("a"), c.host("b"), c.host("x")
 		log := new(logBuffer)
@@ -125,7 +124,6 @@ func TestEvictedNodeIsOutForGood(t *testing.T) {
 }
 
 func TestEvictedNodeComesBackWithANewIdentity(t *testing.T) {
-	t.Parallel()
 	for _, quickly := range []bool{true, false} {
 		inBubble(t, func(t *testing.T, c *cluster) {
 			a, b, x := c.host("a"), c.host("b"), c.host("x")
@@ -160,7 +158,6 @@ func TestEvictedNodeComesBackWithANewIdentity(t *testing.T) {
 // Threat K15: whoever is banned comes back neither with another key, nor in another
 // name, nor with what is issued later, until it is unbanned; and then only with that.
 func TestBanIsOfTheNameAndOfTheKey(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, x := c.host("a"), c.host("x")
 		a.start()
@@ -211,7 +208,6 @@ func (h *host) refusedAt(when string, at *host) {
 }
 
 func TestWhatCannotBeRevokedIsRefused(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _ := c.three()
 		for _, order := range []Order{
@@ -240,7 +236,6 @@ func TestWhatCannotBeRevokedIsRefused(t *testing.T) {
 // Two keepers revoke at once, also each other: all nodes end with the same, and with
 // one epoch.
 func TestKeepersThatRevokeAtOnceEndWithOne(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d, x, y := c.host("a"), c.host("b", pki.RoleKeeper), c.host("d"), c.host("x"), c.host("y")
 		a.start()
@@ -292,7 +287,6 @@ func mustPrimary(h *host) uint64 {
 // One side evicts a node that is on the other. When they meet, it is out there too, and
 // an epoch is in use that it never had.
 func TestRevocationOfOnePartHoldsInBoth(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d, x := c.host("a"), c.host("b", pki.RoleKeeper), c.host("d"), c.host("x")
 		a.start()
@@ -331,7 +325,6 @@ func (h *host) fingerprint() string { return h.node.Epochs()[len(h.node.Epochs()
 // The keeper that revoked is gone before it made an epoch. Another one does, and so
 // does the same one after a restart.
 func TestEpochFollowsARevocationThatWasCutShort(t *testing.T) {
-	t.Parallel()
 	for _, another := range []bool{true, false} {
 		inBubble(t, func(t *testing.T, c *cluster) {
 			a, b, x := c.host("a"), c.host("b"), c.host("x")
@@ -364,7 +357,6 @@ func TestEpochFollowsARevocationThatWasCutShort(t *testing.T) {
 // Whoever learns of a revocation hears the node no more, before any epoch is made, and
 // believes nobody who says that it is alive.
 func TestRevokedNodeIsNotHeardFromThenOn(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, x := c.three()
 		time.Sleep(time.Second)
@@ -399,7 +391,6 @@ func memberOf(at, other *host) *memberlist.Node {
 // A rotation was begun, and the node that is revoked then has its epoch. Nobody uses
 // that one.
 func TestEpochOfWhoIsRevokedIsNotGoneOnWith(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, x := c.three()
 		if _, err := a.node.Install(t.Context(), func(Progress) {}); err != nil {
@@ -443,7 +434,6 @@ func evictionOf(h *host, ms int) wire.Revocation {
 }
 
 func TestServerThatLacksANamedRevocationRefusesUntilItLearns(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, x := c.host("a"), c.host("b"), c.host("x")
 		b.start()
@@ -476,7 +466,6 @@ func TestServerThatLacksANamedRevocationRefusesUntilItLearns(t *testing.T) {
 // In whatever order revocations come, what holds is the same; and what is older than
 // what holds changes nothing.
 func TestRevocationsInAnyOrderComeToTheSame(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, k, x, y := c.host("a"), c.host("k", pki.RoleKeeper), c.host("x"), c.host("y")
 		ban := evictionOf(x, 40)
@@ -522,7 +511,6 @@ func TestRevocationsInAnyOrderComeToTheSame(t *testing.T) {
 }
 
 func TestRevocationsOfOthersThanKeepersAreIgnored(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, x := c.host("a"), c.host("b"), c.host("x")
 		a.start()
@@ -556,7 +544,6 @@ func TestRevocationsOfOthersThanKeepersAreIgnored(t *testing.T) {
 }
 
 func TestRevocationsAreBounded(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a := c.host("a")
 		log := a.rotating(time.Hour)
@@ -605,7 +592,6 @@ func TestRevocationsAreBounded(t *testing.T) {
 
 // What nothing is left to be voided by is forgotten. A ban stays.
 func TestRevocationsAreForgottenWhenNothingIsLeftToVoid(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, x, y := c.host("a"), c.host("x"), c.host("y")
 		ban := evictionOf(y, 0)
@@ -627,7 +613,6 @@ func TestRevocationsAreForgottenWhenNothingIsLeftToVoid(t *testing.T) {
 // A keeper is evicted. What it said before holds, for newcomers too: another keeper says
 // it again.
 func TestWhatARevokedKeeperSaidIsSaidAgain(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, k, x := c.host("a"), c.host("k", pki.RoleKeeper), c.host("x")
 		a.start()
@@ -665,7 +650,6 @@ func TestWhatARevokedKeeperSaidIsSaidAgain(t *testing.T) {
 
 // A file that does not read is put aside, and what was in it is learned again.
 func TestDamagedRevocationsAreLearnedAgain(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _ := c.three()
 		a.revoke(VerbEvict, "d")
@@ -703,7 +687,6 @@ func TestDamagedRevocationsAreLearnedAgain(t *testing.T) {
 
 // A full disk keeps nobody valid; but a keeper says nothing that it cannot keep.
 func TestRevocationHoldsThoughItCannotBeWritten(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		for _, h := range []*host{a, b} {
@@ -726,7 +709,6 @@ func TestRevocationHoldsThoughItCannotBeWritten(t *testing.T) {
 
 // A client is revoked: nobody takes its events any more.
 func TestRevokedClientIsNotHeard(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _ := c.three()
 		memo := c.client("memo", "event:*")

@@ -49,7 +49,6 @@ func TestMemberThatFloodsLosesItsOwnEventsAndNobodyElses(t *testing.T) {
 
 // Threat C10.
 func TestMemberThatSendsWithoutEndLeavesRoomForOthers(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		n := &Node{incoming: make(chan incoming, incomingQueue)}
 		for i := range 2 * incomingQueue {
@@ -82,7 +81,6 @@ func TestMemberThatSendsWithoutEndLeavesRoomForOthers(t *testing.T) {
 
 // Threat C10.
 func TestClientThatAsksWithoutEndLeavesRoomForOthers(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a := c.host("a").start()
 		flood, other := c.client("flood", "query:*"), c.client("other", "query:*")
@@ -122,7 +120,6 @@ func TestClientThatAsksWithoutEndLeavesRoomForOthers(t *testing.T) {
 
 // Threat C10.
 func TestClientWhosePayloadsNobodyGivesHoldsUpNoOther(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _ := c.three()
 		flood, other := c.client("flood", "event:*"), c.client("other", "event:*")

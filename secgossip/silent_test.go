@@ -11,7 +11,6 @@ import (
 // its deadline and no later; so does a rotation, which carries all others along. When
 // they are back they follow, though the epoch that they have is gone.
 func TestFiveSilentOfFiftyAreNamedAndHoldNobodyUp(t *testing.T) {
-	t.Parallel()
 	if testing.Short() {
 		t.Skip("fifty nodes take a few seconds")
 	}

@@ -56,7 +56,6 @@ var _ transport.Network = datagramsOnly{}
 // the largest things there are must get around by datagrams alone: a node with the
 // longest names, all endpoints and all the tags it may have, and the longest event.
 func TestNothingThatIsGossipedIsTooLargeToSend(t *testing.T) {
-	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, pki.Name(strings.Repeat("c", wire.MaxName)))
 		defer c.close()

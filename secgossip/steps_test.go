@@ -12,7 +12,6 @@ import (
 func nothing(Progress) {}
 
 func TestStepsByHandMakeARotation(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		holds := func(want string) {
@@ -45,7 +44,6 @@ func TestStepsByHandMakeARotation(t *testing.T) {
 // What was installed by hand and forgotten is used when the epoch before it has had
 // its time. It is as old by then, so the next follows at once.
 func TestForgottenInstallIsUsedAtTheNextRotation(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, _, d := c.three()
 		if _, err := a.node.Install(t.Context(), nothing); err != nil {
@@ -59,7 +57,6 @@ func TestForgottenInstallIsUsedAtTheNextRotation(t *testing.T) {
 }
 
 func TestStepsThatAnEpochCannotTakeAreRefused(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		ctx := t.Context()

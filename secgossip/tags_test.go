@@ -8,7 +8,6 @@ import (
 )
 
 func TestABadTagIsNamedOnce(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a := c.host("a").start()
 		_, err := a.node.UpdateTags(map[string]string{"role": strings.Repeat("x", 256)}, nil)
@@ -73,7 +72,6 @@ func FuzzTagsHaveOneEncoding(f *testing.F) {
 }
 
 func TestNewTagsReachEveryMember(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		if err := b.node.SetTags(map[string]string{"role": "db"}); err != nil {

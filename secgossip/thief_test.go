@@ -60,7 +60,6 @@ func (c *cluster) opened(recording []memnet.Datagram, number uint64, secret *key
 // Threat K04: whoever has the secret of an epoch, every key of every host and a
 // recording of the whole rotation reads nothing of the next epoch.
 func TestOldEpochOpensNothingOfTheNext(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		tape := new(tape)
 		c.net.Tap(tape.record)
@@ -87,7 +86,6 @@ func TestOldEpochOpensNothingOfTheNext(t *testing.T) {
 // Threat K05: two rotations later, what was recorded opens with nothing that is left
 // on any host, in memory or on disk.
 func TestTrafficOlderThanTwoEpochsOpensWithNothingThatIsLeft(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		tape := new(tape)
 		c.net.Tap(tape.record)

@@ -65,7 +65,6 @@ func (h *host) blocked(name string) (unblock func()) {
 // What a node knows counts although its disk does not take it, and is written as soon as
 // it does. It is said once, and everybody who asks is told.
 func TestWhatTheDiskDoesNotTakeCountsAndIsWrittenLater(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.host("a"), c.host("b"), c.host("d")
 		log := new(logBuffer)
@@ -123,7 +122,6 @@ func TestWhatTheDiskDoesNotTakeCountsAndIsWrittenLater(t *testing.T) {
 }
 
 func TestJournalIsTriedAgainUntilTheDiskTakesIt(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a := c.host("a").start()
 		client := c.client("memo", "event:*")
@@ -159,7 +157,6 @@ func TestJournalIsTriedAgainUntilTheDiskTakesIt(t *testing.T) {
 
 // Somebody has copied the state of another cluster here. Each file of it says so.
 func TestEveryKeptFileOfAnotherClusterIsRefusedByName(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, _ := c.three()
 		a.revoke(VerbEvict, "d")

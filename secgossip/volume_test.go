@@ -8,7 +8,6 @@ import (
 
 // No member alone seals as much: it is what all of them say that is counted.
 func TestEpochIsRotatedByTheVolumeOfAllMembers(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		const mark = 6000
 		a, b, d := c.host("a"), c.host("b"), c.host("d")
@@ -39,7 +38,6 @@ func TestEpochIsRotatedByTheVolumeOfAllMembers(t *testing.T) {
 }
 
 func TestMembersThatWereNotHeardAreAsked(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(t *testing.T, c *cluster) {
 		a, b, d := c.three()
 		time.Sleep(freshFor) // until then nodes that are there are asked in any case
