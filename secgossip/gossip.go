@@ -223,7 +223,7 @@ func (n *Node) eventLoop() {
 		case <-n.ctx.Done():
 			return
 		case <-ticker.C:
-			ready, lost := n.store.tick(n.runs, n.now())
+			ready, lost := n.store.tick(n.now())
 			n.arrive(ready)
 			for _, m := range lost {
 				n.logger.Warn("events are missing that nobody brought", slog.String("node", n.originName(m.origin)), slog.Uint64("count", m.count))

@@ -296,7 +296,7 @@ func (l *ledger) announceLocked(s *statement) (bool, error) {
 	if s.Issued.Before(primary.Created.Add(-maxFork)) {
 		return false, errors.New("epoch statement older than the epoch in use")
 	}
-	if !held && l.noRoomLocked(s.Number) {
+	if _, room := roomFor(l.file.Keyring(), s.Number); !held && !room {
 		return false, nil // a later one will be used
 	}
 	if p := l.pending[s.Number]; p != nil && (p.commitment == s.Commitment || !precedes(s.raw, p.statements)) {
@@ -322,15 +322,6 @@ func precedes(install []byte, pairs [][]byte) bool {
 	}
 	one, other := sha256.Sum256(install), sha256.Sum256(pairs[0])
 	return bytes.Compare(one[:], other[:]) < 0
-}
-
-// noRoomLocked reports whether the keyring is full of the primary and later epochs than
-// the given one.
-func (l *ledger) noRoomLocked(number uint64) bool {
-	list := l.file.Keyring().List()
-	return len(list) == keyring.MaxEpochs && !slices.ContainsFunc(list, func(info keyring.EpochInfo) bool {
-		return !info.Primary && info.Number < number
-	})
 }
 
 // roomLocked makes room for one more announced epoch: the lowest one goes, whose
@@ -513,8 +504,10 @@ func (l *ledger) install(number uint64, secret *keyring.Secret) (statements [][]
 		add := k.Install
 		if _, held := k.Get(number); held {
 			add = k.Replace
-		} else if err := makeRoom(k, number); err != nil {
-			return err
+		} else if goes, _ := roomFor(k, number); goes > 0 {
+			if err := k.Remove(goes); err != nil {
+				return err
+			}
 		}
 		if err := add(keyring.Epoch{Number: number, Created: p.issued, Statement: body, Secret: secret}); err != nil {
 			return err
@@ -525,7 +518,7 @@ func (l *ledger) install(number uint64, secret *keyring.Secret) (statements [][]
 		return nil
 	})
 	if errors.Is(err, keyring.ErrFull) {
-		delete(l.pending, number) // of later ones, see noRoomLocked
+		delete(l.pending, number) // of later ones, see announceLocked
 	}
 	if err != nil {
 		return nil, err
@@ -536,20 +529,21 @@ func (l *ledger) install(number uint64, secret *keyring.Secret) (statements [][]
 	return p.statements, nil
 }
 
-// makeRoom removes the lowest epoch from a full keyring, for one of a higher number. The
-// primary stays. Whoever was away may hold epochs that nobody ever used, and so a full
-// keyring; what is needed of them after all is fetched again.
-func makeRoom(k *keyring.Keyring, number uint64) error {
+// roomFor reports whether there is room for an epoch of a number, and which goes for it: 0
+// for none, or in a full keyring the lowest, if that is lower. The primary stays. Whoever
+// was away may hold epochs that nobody ever used, and so a full keyring; what is needed of
+// them after all is fetched again.
+func roomFor(k *keyring.Keyring, number uint64) (goes uint64, room bool) {
 	list := k.List()
 	if len(list) < keyring.MaxEpochs {
-		return nil
+		return 0, true
 	}
 	for _, info := range list {
 		if !info.Primary && info.Number < number {
-			return k.Remove(info.Number)
+			return info.Number, true
 		}
 	}
-	return nil // Install says that there is none
+	return 0, false
 }
 
 // begin installs an epoch of our own making: we are a keeper.

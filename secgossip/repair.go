@@ -61,7 +61,7 @@ func (n *Node) repairLoop() {
 			return
 		case <-periodic.C:
 			clear(answered)
-			n.store.expire(n.now())
+			n.store.expire(n.runs, n.now())
 			n.payloads.expire(n.now())
 			for _, peer := range n.randomPeers(1) {
 				n.sendTallies(peer, wire.PacketTally)

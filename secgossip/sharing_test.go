@@ -41,7 +41,7 @@ func TestMemberThatFloodsLosesItsOwnEventsAndNobodyElses(t *testing.T) {
 	if got := s.shares[[8]byte{5}].ages.Len(); got != maxHeldEvents/8 {
 		t.Errorf("of one with less than its share %d events are held, want %d", got, maxHeldEvents/8)
 	}
-	s.expire(now.Add(time.Hour))
+	s.expire(nobody, now.Add(time.Hour))
 	if s.ages.Len() != 0 || s.bytes != 0 || len(s.keys) != 0 || len(s.shares) != 0 {
 		t.Errorf("%d events of %d bytes and %d shares are left after they expired", s.ages.Len(), s.bytes, len(s.shares))
 	}

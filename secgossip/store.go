@@ -360,9 +360,8 @@ type missing struct {
 	count  uint64
 }
 
-// tick gives up what nobody brings, forgets the origins that run no more, and returns what
-// has waited for long enough.
-func (s *eventStore) tick(runs func(wire.Origin) bool, now time.Time) (ready []Event, lost []missing) {
+// tick gives up what nobody brings, and returns what has waited for long enough.
+func (s *eventStore) tick(now time.Time) (ready []Event, lost []missing) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for origin, o := range s.origins {
@@ -376,6 +375,23 @@ func (s *eventStore) tick(runs func(wire.Origin) bool, now time.Time) (ready []E
 		}
 		o.waiting = slices.DeleteFunc(o.waiting, func(w waitingEvent) bool { return w.event.lacking && !now.Before(w.event.Expires) })
 		ready = append(ready, s.readyLocked(o, now)...)
+	}
+	return ready, lost
+}
+
+// expire drops what is held and has expired, and forgets the origins of which nothing is
+// held and that run no more. It looks at all of them.
+func (s *eventStore) expire(runs func(wire.Origin) bool, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for e := s.ages.Front(); e != nil; {
+		h := e.Value.(*heldEvent)
+		e = e.Next()
+		if !now.Before(h.expires) {
+			s.releaseLocked(h)
+		}
+	}
+	for origin, o := range s.origins {
 		if len(o.held) > 0 || len(o.waiting) > 0 || now.Sub(o.heard) <= originLife {
 			continue
 		}
@@ -384,20 +400,6 @@ func (s *eventStore) tick(runs func(wire.Origin) bool, now time.Time) (ready []E
 		} else if !o.idle && len(o.above) == 0 { // its next event is the one after its last, whenever that comes
 			o.idle = true
 			o.held, o.above = make(map[uint32]*heldEvent), make(map[uint32]struct{}) // which may have been large
-		}
-	}
-	return ready, lost
-}
-
-// expire drops what is held and has expired. It looks at all of it.
-func (s *eventStore) expire(now time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for e := s.ages.Front(); e != nil; {
-		h := e.Value.(*heldEvent)
-		e = e.Next()
-		if !now.Before(h.expires) {
-			s.releaseLocked(h)
 		}
 	}
 }

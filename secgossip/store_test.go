@@ -49,10 +49,10 @@ func TestEventsWaitForThoseBeforeThemAndNoLongerThanOrderWait(t *testing.T) {
 			t.Errorf("event %d: got %q, want %q", step.sequence, got, step.want)
 		}
 	}
-	if ready, _ := s.tick(nobody, now.Add(orderWait-1)); len(ready) > 0 {
+	if ready, _ := s.tick(now.Add(orderWait - 1)); len(ready) > 0 {
 		t.Errorf("before its time %q is handed on", eventNames(ready))
 	}
-	if ready, _ := s.tick(nobody, now.Add(orderWait)); !slices.Equal(eventNames(ready), []string{"1/1/6"}) {
+	if ready, _ := s.tick(now.Add(orderWait)); !slices.Equal(eventNames(ready), []string{"1/1/6"}) {
 		t.Errorf("got %q, want the one that waited", eventNames(ready))
 	}
 	if got := put(s, 1, 1, 5, now.Add(orderWait)); !slices.Equal(got, []string{"1/1/5"}) {
@@ -93,7 +93,7 @@ func TestWhatIsFromBeforeOurStartIsWaitedForOnce(t *testing.T) {
 	if got := add(7, now.Add(orderWait)); !slices.Equal(got, []string{"7"}) {
 		t.Errorf("late: got %q", got)
 	}
-	if _, lost := s.tick(nobody, now.Add(missingAfter)); len(lost) > 0 {
+	if _, lost := s.tick(now.Add(missingAfter)); len(lost) > 0 {
 		t.Errorf("missing: got %v, want nothing", lost)
 	}
 }
@@ -107,7 +107,7 @@ func TestStoreIsBounded(t *testing.T) {
 	if n := s.ages.Len(); n != maxHeldEvents || len(s.keys) != n {
 		t.Errorf("%d events are held and %d keys, want %d", n, len(s.keys), maxHeldEvents)
 	}
-	s.expire(now.Add(time.Hour))
+	s.expire(nobody, now.Add(time.Hour))
 	if s.ages.Len() != 0 || s.bytes != 0 || len(s.keys) != 0 {
 		t.Errorf("%d events of %d bytes are held after they expired", s.ages.Len(), s.bytes)
 	}
@@ -117,8 +117,7 @@ func TestStoreIsBounded(t *testing.T) {
 	if n := len(s.origins); n != 1+maxStarts {
 		t.Errorf("%d origins are remembered, want %d", n, 1+maxStarts)
 	}
-	s.expire(now.Add(time.Hour))
-	s.tick(nobody, now.Add(originLife+time.Minute))
+	s.expire(nobody, now.Add(originLife+time.Minute))
 	if n := len(s.origins); n != 0 {
 		t.Errorf("%d origins are remembered for ever", n)
 	}
@@ -139,8 +138,7 @@ func TestIdleOriginKeepsItsPlace(t *testing.T) {
 	put(s, 1, 1, 1, now)
 	put(s, 2, 1, 1, now)
 	now = now.Add(originLife + time.Minute)
-	s.expire(now)
-	s.tick(func(o wire.Origin) bool { return o.Node[0] == 1 }, now)
+	s.expire(func(o wire.Origin) bool { return o.Node[0] == 1 }, now)
 	if packets, streams := entries(); packets != 0 || streams != 1 {
 		t.Errorf("packets speak of %d origins and streams of %d, want 0 and 1", packets, streams)
 	}
